@@ -1,0 +1,89 @@
+"""What the rest of the gateway knows of workers: ask for a transcription, look at their state."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from protocol.failures import FailureCode
+from protocol.transcription import ChunkDone, Final, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionRequest:
+    """One recording on the spool and how to transcribe it."""
+
+    request_id: str
+    owner: str | None
+    """Id of the API key that sent it; None on an open server."""
+    spool_file: str
+    """Path inside the spool folder, as the worker gets it."""
+    upload_path: Path
+    upload_bytes: int
+    chunks_path: Path
+    """Where finished chunks are kept until the caller has its answer; deleted with the upload."""
+    language: str | None = None
+    """English name, or None to detect."""
+    prompt: str = ""
+    keywords: tuple[str, ...] = ()
+    temperature: float = 0.0
+
+
+class TranscriptionFailed(Exception):
+    """A request ended without its text."""
+
+    def __init__(
+        self, code: FailureCode, message: str, *, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        """For the caller: what to do."""
+        self.retry_after = retry_after
+        """Seconds after which trying again makes sense, where it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSnapshot:
+    """One worker as health answers show it."""
+
+    worker_id: str
+    state: str
+    """An EngineState."""
+    model_id: str
+    stage: str
+    done_bytes: int
+    total_bytes: int | None
+    failure: str | None
+    resident_bytes: int | None
+    running_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSnapshot:
+    """What health answers say about transcription as a whole; reading it wakes nothing."""
+
+    workers: tuple[WorkerSnapshot, ...]
+    waiting_requests: int
+    can_serve: bool
+    """Whether a request sent now would be served: a worker is ready or can be started."""
+    reason: str | None
+    """Why not, in words for the operator."""
+
+
+class WorkerClient(Protocol):
+    """The gateway's only way to workers."""
+
+    def transcribe(
+        self, request: TranscriptionRequest
+    ) -> AsyncGenerator[ChunkDone | Progress | Final, None]:
+        """Yield chunks in order (progress in between) and end with exactly one Final.
+
+        Starts an engine where none runs. Raises TranscriptionFailed. Closing the generator, or
+        cancelling its consumer, cancels the work.
+        """
+        ...
+
+    def snapshot(self) -> ClientSnapshot:
+        """The state of every known worker, from memory."""
+        ...
