@@ -1,0 +1,156 @@
+"""What the engine process asks of an engine, whatever runs inside. Imports neither torch nor numpy.
+
+An engine turns chunks into text; it knows no recordings, sessions or requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SAMPLE_RATE = 16_000
+"""Samples per second of everything an engine is given."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkRequest:
+    """One chunk, given to the model as one sequence."""
+
+    samples: np.ndarray
+    """float32, 16 kHz, mono, full scale 1.0."""
+    language: str | None = None
+    """English name as the model says it ("German"); None lets the model detect it."""
+    context: str = ""
+    """The caller's prompt and keywords as plain text; cut to CONTEXT_TOKENS by the engine."""
+    temperature: float = 0.0
+    """0 takes the likeliest token each time; above, tokens are sampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """What the model said about one chunk."""
+
+    language: str | None
+    """None when the model heard no speech."""
+    text: str
+    """Without the preamble; not yet repaired for repetitions."""
+    prompt_tokens: int
+    """All tokens of the prompt, the audio's included."""
+    audio_tokens: int
+    output_tokens: int
+    """Tokens generated, preamble included, the end token not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFailure:
+    """One chunk that could not be transcribed while the engine goes on serving others."""
+
+    code: str
+    """out_of_memory or inference_failed."""
+    message: str
+    """For the caller: no library text, no paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """How far loading is; bytes of the stage, 0 of None where a stage has no bytes to count."""
+
+    stage: str
+    """download, imports, weights or warm_up."""
+    done_bytes: int = 0
+    total_bytes: int | None = None
+
+
+ReportProgress = Callable[[LoadProgress], None]
+
+
+class EngineFailure(Exception):
+    """The engine as a whole cannot go on; the process ends and the supervisor decides.
+
+    Codes: model_not_found, model_corrupt, unsupported_model, download_failed, out_of_memory,
+    backend_missing, device_missing, device_lost. The message tells the operator what to do and
+    holds no paths.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class Cancelled(Exception):
+    """Raised by an on_step callback to abandon the batch; transcribe() lets it through."""
+
+
+class Engine(Protocol):
+    """Used from one thread: load, warm_up, then transcribe as often as wanted."""
+
+    @property
+    def name(self) -> str:
+        """official-transformers or official-vllm."""
+
+    @property
+    def max_chunk_seconds(self) -> float | None:
+        """The checkpoint's own limit (max_chunk_seconds in its config.json); known after load."""
+
+    @property
+    def max_batch(self) -> int:
+        """Most chunks per transcribe() call that make sense; known after load, 1 before."""
+
+    def load(self, report: ReportProgress) -> None:
+        """Download where needed, import, put the weights on the device. Raises EngineFailure."""
+
+    def warm_up(self) -> None:
+        """One real inference, so that the first chunk pays for nothing. Raises EngineFailure."""
+
+    def transcribe(
+        self, chunks: Sequence[ChunkRequest], on_step: Callable[[], None]
+    ) -> list[ChunkText | ChunkFailure]:
+        """One answer per chunk, in order. on_step is called often while inference runs.
+
+        Raises Cancelled as on_step does, and EngineFailure when the device is lost.
+        """
+
+    def memory(self) -> dict[str, int]:
+        """allocated_bytes, reserved_bytes, free_bytes of the device; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What to load and where to run it."""
+
+    model_id: str
+    """A hub id, a folder, or "embedded"."""
+    cache_dir: Path
+    """Downloads go here unless HF_HOME or HF_HUB_CACHE says otherwise."""
+    backend: str = "transformers"
+    """transformers or vllm."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; auto takes CUDA where there is a device."""
+    dtype: str = "auto"
+    """auto, float32, bfloat16 or float16; auto is float32 on CPU, bfloat16 on CUDA."""
+    compile: bool = False
+    """Compile the text decoder: slower first start, faster steps on CUDA."""
+    threads: int = 2
+    """CPU threads of one operation."""
+
+
+def create_engine(settings: EngineSettings) -> Engine:
+    """The engine for these settings, not loaded. Raises EngineFailure for an unknown backend."""
+    if settings.backend == "transformers":
+        from worker.engine.official import OfficialTransformersEngine
+
+        return OfficialTransformersEngine(settings)
+    if settings.backend == "vllm":
+        from worker.engine.vllm_backend import OfficialVllmEngine
+
+        return OfficialVllmEngine(settings)
+    raise EngineFailure(
+        "backend_missing",
+        f"There is no engine backend {settings.backend!r}: use transformers or vllm.",
+    )
