@@ -1,0 +1,133 @@
+"""The decoder's child process as its parent holds it: started, briefed, read, killed, reaped."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+from worker.audio.decode_messages import (
+    BLOCK_SAMPLES,
+    FRAME_HEADER,
+    MAX_TEXT_BYTES,
+    READY,
+    SAMPLES,
+    DecodeLimits,
+    pack_request,
+)
+from worker.audio.errors import DecoderFailed
+
+_BYTES_PER_SAMPLE: Final = 4
+_BOOT: Final = (
+    "import sys; sys.path += sys.argv[1:3]; from worker.audio.decode_child import main; main()"
+)
+
+
+class ProcessEnded(Exception):
+    """The child's end of the socket is closed; `status` as subprocess gives it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class DecoderProcess:
+    """A decoder process and the socket to it; the only place that reads, kills and reaps."""
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+        self._process = process
+        self._connection = connection
+        self._reading = threading.Lock()
+        self._ending = threading.Lock()
+        self.is_closed = False
+
+    def brief(self, file: int, limits: DecodeLimits) -> None:
+        self._connection.settimeout(limits.stall_timeout)
+        if self.receive()[0] != READY:
+            raise DecoderFailed("The decoder process did not get ready.")
+        socket.send_fds(self._connection, [pack_request(limits)], [file])
+
+    def receive(self) -> tuple[bytes, bytearray]:
+        """The next frame. Raises TimeoutError, or ProcessEnded."""
+        with self._reading:
+            try:
+                kind, length = FRAME_HEADER.unpack(self._read(FRAME_HEADER.size))
+                limit = BLOCK_SAMPLES * _BYTES_PER_SAMPLE if kind == SAMPLES else MAX_TEXT_BYTES
+                if length > limit or (kind == SAMPLES and length % _BYTES_PER_SAMPLE):
+                    raise EOFError
+                return kind, self._read(length)
+            except TimeoutError:
+                raise
+            except (EOFError, OSError):
+                raise ProcessEnded(self._exit_status()) from None
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.end()
+
+    def end(self) -> None:
+        with self._ending:
+            self._process.kill()
+            self._process.wait()
+        with self._reading:  # the reader has met the end of the stream, or never began
+            self._connection.close()
+
+    def _read(self, length: int) -> bytearray:
+        content = bytearray(length)
+        rest = memoryview(content)
+        while rest:
+            count = self._connection.recv_into(rest)
+            if count == 0:
+                raise EOFError
+            rest = rest[count:]
+        return content
+
+    def _exit_status(self) -> int:
+        with self._ending:
+            try:
+                return self._process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:  # it closed the socket, or broke the rules, and lives
+                self._process.kill()
+                self._process.wait()
+                return 1
+
+
+def start_process(command: list[str]) -> DecoderProcess:
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+            )
+    except OSError:
+        ours.close()
+        raise
+    return DecoderProcess(process, ours)
+
+
+def briefed(child: DecoderProcess, file: int, limits: DecodeLimits) -> DecoderProcess:
+    """Hand over the file; the caller of open() may close its own descriptor then."""
+    try:
+        child.brief(file, limits)
+    except (OSError, ProcessEnded) as error:
+        child.end()
+        raise DecoderFailed("The decoder process ended before it got the recording.") from error
+    return child
+
+
+def process_command() -> list[str]:
+    """-I and -S skip the environment, the user's folder and every .pth file; the arguments say
+    where PyAV and this package are, and who the parent is."""
+    av = importlib.util.find_spec("av")
+    if av is None or av.origin is None:
+        raise ModuleNotFoundError("PyAV is missing: install the extra 'worker'.", name="av")
+    folders = [str(Path(av.origin).parents[1]), str(Path(__file__).parents[2])]
+    return [sys.executable, "-I", "-S", "-c", _BOOT, *folders, str(os.getpid())]
