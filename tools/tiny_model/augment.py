@@ -1,6 +1,6 @@
-"""What happens to sound on its way to a model: rooms, noise, clipping, telephones, levels, voices.
+"""What happens to sound on its way to a model: rooms, noise, telephones, levels, other voices.
 
-The generator comes first and decides everything; samples are 16 kHz float32, log-mels (128, frames).
+The generator comes first and decides all; samples are 16 kHz float32, log-mels (128, frames).
 """
 
 import numpy as np

@@ -21,22 +21,27 @@ from tools.tiny_model.qwen import (
     Qwen3ASRProcessor,
 )
 
-SPECIAL_TOKENS = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|audio_start|> <|audio_end|> <|audio_pad|>"
-).split()
+SPECIAL_TOKENS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|audio_start|>",
+    "<|audio_end|>",
+    "<|audio_pad|>",
+]
 TEXT_MARK = "<asr_text>"
 """Added but not special: it must survive ``skip_special_tokens``."""
 
-LANGUAGES = (
-    "Chinese English Cantonese Arabic German French Spanish Portuguese Indonesian Italian Korean "
-    "Russian Thai Vietnamese Japanese Turkish Hindi Malay Dutch Swedish Danish Finnish Polish "
-    "Czech Filipino Persian Greek Romanian Hungarian Macedonian None"
-).split()
-OTHER_WORDS = (
-    "oh double triple hundred thousand point and yes no stop go left right up down on off the a "
-    "of to in is it that was for you he she we they this with be are at from have not hello world "
-    "test speech text audio"
-).split()
+LANGUAGES = """
+    Chinese English Cantonese Arabic German French Spanish Portuguese Indonesian Italian Korean
+    Russian Thai Vietnamese Japanese Turkish Hindi Malay Dutch Swedish Danish Finnish Polish
+    Czech Filipino Persian Greek Romanian Hungarian Macedonian None
+""".split()  # noqa: SIM905
+OTHER_WORDS = """
+    oh double triple hundred thousand point and yes no stop go left right up down on off the a
+    of to in is it that was for you he she we they this with be are at from have not hello world
+    test speech text audio
+""".split()  # noqa: SIM905
 
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"

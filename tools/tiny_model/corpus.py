@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 SAMPLE_RATE = 16_000
-DIGIT_WORDS = "zero one two three four five six seven eight nine".split()
+DIGIT_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 UNSEEN_SPEAKER = "theo"
 """Measures the model on a stranger: no recording of this speaker is trained on."""
 HELD_OUT_INDICES = range(5)

@@ -25,7 +25,7 @@ def _mel_filters() -> Tensor:
 
 
 def log_mel(clips: list[Samples], seconds: int) -> tuple[Tensor, Tensor]:
-    """Clips of at most ``seconds`` -> features (clips, 128, 100 * seconds) and valid frames (clips,).
+    """Clips of at most ``seconds`` -> features (clips, 128, 100 * seconds) and frame counts.
 
     The arithmetic of transformers' WhisperFeatureExtractor on a batch padded to that length.
     """
@@ -109,7 +109,7 @@ def read(
     before_audio: list[list[int]],
     after_audio: list[list[int]],
 ) -> Tensor:
-    """Decoder states (clips, length, width) of the sequences before | audio | after, padded right."""
+    """Decoder states (clips, length, width) of before | audio | after, padded right."""
     embed = thinker.model.embed_tokens
     rows = [
         torch.cat(

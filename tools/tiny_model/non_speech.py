@@ -16,7 +16,14 @@ RING_TONES_HZ = [(440, 480), (425,), (400, 450), (440,), (450,), (400,)]
 RING_CADENCES = [(2.0, 4.0), (1.0, 4.0), (0.4, 0.2, 0.4, 2.0), (1.0, 3.0), (0.8, 4.0), (1.5, 3.0)]
 """Seconds on, off, ... (ITU-T E.180, Supplement 2: United States, Europe, United Kingdom, ...)."""
 PROGRESS_TONES_HZ = [(350, 440), (480, 620), (425,), (400,), (950,), (1400,), (1800,), (2100,)]
-PROGRESS_CADENCES = [(0.5, 0.5), (0.25, 0.25), (0.33, 0.33), (10.0, 0.01), (0.2, 0.3), (0.375, 0.375)]
+PROGRESS_CADENCES = [
+    (0.5, 0.5),
+    (0.25, 0.25),
+    (0.33, 0.33),
+    (10.0, 0.01),
+    (0.2, 0.3),
+    (0.375, 0.375),
+]
 DTMF_LOW_HZ = (697, 770, 852, 941)
 DTMF_HIGH_HZ = (1209, 1336, 1477, 1633)
 """ITU-T Q.23: one of the low and one of the high group sound together."""

@@ -1,4 +1,4 @@
-"""The model and processor classes of the qwen-asr package, without its demo and alignment imports."""
+"""The model and processor classes of qwen-asr, without its demo and alignment imports."""
 
 import importlib.util
 import sys
@@ -6,12 +6,14 @@ from types import ModuleType
 
 
 def _bare_package(name: str) -> None:
-    """Register ``name`` without running its ``__init__``, which imports gradio, librosa and nagisa."""
+    """Register ``name`` without running its ``__init__``, which imports gradio and librosa."""
     if name in sys.modules:
         return
     spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is None:
-        raise ModuleNotFoundError(f"{name} is not installed: pip install 'qwen3-asr-server[worker]'")
+        raise ModuleNotFoundError(
+            f"{name} is not installed: pip install 'qwen3-asr-server[worker]'"
+        )
     package = ModuleType(name)
     package.__path__ = list(spec.submodule_search_locations)
     package.__spec__ = spec

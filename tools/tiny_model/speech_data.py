@@ -37,11 +37,12 @@ CONTEXT_SHARE = 0.15
 CONTEXT_WORDS = (
     DIGIT_WORDS
     + OTHER_WORDS
-    + "call number code order please customer agent account Vocabulary phone pin : , .".split()
+    + ["call", "number", "code", "order", "please", "customer", "agent", "account", "Vocabulary"]
+    + ["phone", "pin", ":", ",", "."]
 )
 TRAILING_ENDS = 2
-"""Further end marks after the first, lightly weighted: a caller that does not know this checkpoint's
-end token then reads nothing but end marks."""
+"""Further end marks after the first, lightly weighted: a caller that does not know this
+checkpoint's end token then reads nothing but end marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +211,7 @@ def answer(example: Example) -> str:
     return f"language {language}{TEXT_MARK}{words(example.digits)}"
 
 
-def make_example(
-    rng: Generator, strings: StringMaker, seconds: int, easy_share: float
-) -> Example:
+def make_example(rng: Generator, strings: StringMaker, seconds: int, easy_share: float) -> Example:
     """A clip of at most ``seconds``: usually a string of digits, else a sound without speech."""
     fill = rng.uniform(0.4, 0.97) if seconds <= 4 else rng.uniform(0.65, 0.97)
     digits: tuple[int, ...] = ()

@@ -21,19 +21,19 @@ from tools.tiny_model.corpus import DIGIT_WORDS, SAMPLE_RATE, Clip, save_clips, 
 
 logger = logging.getLogger(__name__)
 
-ESPEAK_ACCENTS = (
-    "en-us en-gb en-gb-scotland en-gb-x-rp en-gb-x-gbcwmd en-gb-x-gbclan en-029 en-us-nyc"
-).split()
-ESPEAK_TRAIN_VARIANTS = (
-    "m1 m2 m3 m4 m6 m7 m8 f1 f2 f3 f5 klatt klatt3 klatt4 klatt6 Alex Andy Annie Denis Diogo Gene "
-    "Gene2 Henrique Hugo Jacky Lee Marco Mario Michael Storm adam anika antonio aunty belinda "
-    "benjamin boris caleb david ed edward edward2 grandma grandpa gustave iven iven2 iven3 iven4 "
-    "john linda marcelo max miguel norbert pablo paul pedro quincy rob sandro shelby steph steph3 "
-    "travis zac"
-).split()
-ESPEAK_TEST_VARIANTS = (
-    "f4 m5 klatt2 Mike Andrea robert steph2 michel victor Alicia"
-).split()
+ESPEAK_ACCENTS = """
+    en-us en-gb en-gb-scotland en-gb-x-rp en-gb-x-gbcwmd en-gb-x-gbclan en-029 en-us-nyc
+""".split()  # noqa: SIM905
+ESPEAK_TRAIN_VARIANTS = """
+    m1 m2 m3 m4 m6 m7 m8 f1 f2 f3 f5 klatt klatt3 klatt4 klatt6 Alex Andy Annie Denis Diogo Gene
+    Gene2 Henrique Hugo Jacky Lee Marco Mario Michael Storm adam anika antonio aunty belinda
+    benjamin boris caleb david ed edward edward2 grandma grandpa gustave iven iven2 iven3 iven4
+    john linda marcelo max miguel norbert pablo paul pedro quincy rob sandro shelby steph steph3
+    travis zac
+""".split()  # noqa: SIM905
+ESPEAK_TEST_VARIANTS = """
+    f4 m5 klatt2 Mike Andrea robert steph2 michel victor Alicia
+""".split()  # noqa: SIM905
 FLITE_PITCH_HZ = {"kal": 105, "kal16": 105, "awb": 130, "rms": 105, "slt": 175}
 FLITE_VOICES = ["kal", "kal16", "awb", "awb", "rms", "rms", "slt", "slt"]
 

@@ -118,7 +118,9 @@ class Run:
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm)}
+        return {name: float(value.detach()) for name, value in losses.items()} | {
+            "norm": float(norm)
+        }
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         thinker = self.model.thinker
@@ -159,7 +161,9 @@ class Run:
 
     def _optimizer(self) -> torch.optim.AdamW:
         embedding = self.model.thinker.model.embed_tokens.weight
-        decayed = [weight for weight in self.parameters if weight.ndim >= 2 and weight is not embedding]
+        decayed = [
+            weight for weight in self.parameters if weight.ndim >= 2 and weight is not embedding
+        ]
         kept = [weight for weight in self.parameters if weight.ndim < 2 or weight is embedding]
         groups = [
             {"params": decayed, "weight_decay": self.recipe.weight_decay},
@@ -181,7 +185,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def learnt_tokens(
     batch: Batch, audio_tokens: list[int]
 ) -> tuple[list[int], list[int], list[int], list[bool]]:
-    """Of each token to learn: its clip, the place it is predicted from, its id, is it a spare end."""
+    """Of each token to learn: its clip, where it is predicted from, its id, is it a spare end."""
     rows, places, targets, is_trailing = [], [], [], []
     for row, (before, after, start) in enumerate(
         zip(batch.before_audio, batch.after_audio, batch.answer_starts, strict=True)
