@@ -1,0 +1,183 @@
+"""Finds the folder of a checkpoint, downloading it where needed, and refuses what cannot be served.
+
+Imports neither torch nor transformers: a wrong MODEL_ID is refused before seconds of imports.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.engine.interface import EngineFailure, ReportProgress
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = "embedded"
+
+_EMBEDDED_FOLDER = Path(__file__).parent.parent / "embedded" / "checkpoint"
+_SINGLE_WEIGHTS = "model.safetensors"
+_WEIGHTS_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete Qwen3-ASR checkpoint on disk in the original layout."""
+
+    folder: Path
+    config: dict[str, Any]
+    preprocessor: dict[str, Any]
+    """Settings of the feature extractor."""
+    weight_files: tuple[Path, ...]
+    end_token_ids: tuple[int, ...]
+    """Tokens that end the output; generation_config.json's, for generate() hard-codes others."""
+    max_chunk_seconds: float | None
+
+
+def resolve_checkpoint(model_id: str, cache_dir: Path, report: ReportProgress) -> Path:
+    """Folder of the checkpoint: the package's own, an existing folder, or a hub id's snapshot.
+
+    A complete snapshot in the cache is used without asking the network. Raises EngineFailure.
+    """
+    if model_id == EMBEDDED:
+        return _EMBEDDED_FOLDER
+    if Path(model_id).expanduser().is_dir():
+        return Path(model_id).expanduser()
+
+    from worker.engine.hub import download_snapshot
+
+    return download_snapshot(model_id, cache_dir, report)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Reads the configuration and checks that all needed files are there. Raises EngineFailure."""
+    config = _read_json(folder, "config.json")
+    _refuse_other_models(config)
+    weight_files = _weight_files(folder)
+    if not (folder / "tokenizer.json").is_file():
+        _require_files(folder, ("vocab.json", "merges.txt", "tokenizer_config.json"))
+    return Checkpoint(
+        folder=folder,
+        config=config,
+        preprocessor=_read_json(folder, "preprocessor_config.json"),
+        weight_files=weight_files,
+        end_token_ids=_end_token_ids(folder, config),
+        max_chunk_seconds=_max_chunk_seconds(config),
+    )
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file that a checkpoint needs is there; says nothing about its kind."""
+    try:
+        read_checkpoint(folder)
+    except EngineFailure as failure:
+        return failure.code == "unsupported_model"
+    return True
+
+
+def refuse_other_models_in(folder: Path) -> None:
+    """Raises EngineFailure when config.json belongs to a model that cannot be served."""
+    _refuse_other_models(_read_json(folder, "config.json"))
+
+
+def _refuse_other_models(config: dict[str, Any]) -> None:
+    if "thinker_config" not in config:
+        if config.get("model_type") == "qwen3_asr":
+            raise EngineFailure(
+                "unsupported_model",
+                "This checkpoint has the layout of transformers 5 (its name ends in -hf). Set"
+                " MODEL_ID to the original one, for example Qwen/Qwen3-ASR-1.7B.",
+            )
+        raise EngineFailure(
+            "unsupported_model",
+            "This is not a Qwen3-ASR checkpoint. Set MODEL_ID to Qwen/Qwen3-ASR-1.7B,"
+            " Qwen/Qwen3-ASR-0.6B, a folder with such a model, or embedded.",
+        )
+    thinker = config["thinker_config"]
+    if not isinstance(thinker, dict):
+        raise _corrupt("config.json")
+    if "forced_aligner" in str(thinker.get("model_type", "")) or "classify_num" in thinker:
+        raise EngineFailure(
+            "unsupported_model",
+            "This is the forced aligner, which gives times to a known text and transcribes"
+            " nothing. Set MODEL_ID to Qwen/Qwen3-ASR-1.7B or Qwen/Qwen3-ASR-0.6B.",
+        )
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
+    """Safetensors only: a pickle runs code when it is read."""
+    if (folder / _WEIGHTS_INDEX).is_file():
+        weight_map = _read_json(folder, _WEIGHTS_INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise _corrupt(_WEIGHTS_INDEX)
+        names = sorted({str(name) for name in weight_map.values()})
+        if any(Path(name).name != name for name in names):
+            raise _corrupt(_WEIGHTS_INDEX)
+        _require_files(folder, tuple(names))
+        return tuple(folder / name for name in names)
+    if (folder / _SINGLE_WEIGHTS).is_file():
+        return (folder / _SINGLE_WEIGHTS,)
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+        raise EngineFailure(
+            "unsupported_model",
+            "The weights are pickled (.bin, .pt); only safetensors are read. Convert them with"
+            " save_pretrained(safe_serialization=True).",
+        )
+    raise _missing(_SINGLE_WEIGHTS)
+
+
+def _end_token_ids(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
+    generation: dict[str, Any] = {}
+    if (folder / "generation_config.json").is_file():
+        generation = _read_json(folder, "generation_config.json")
+    named = generation.get("eos_token_id", config.get("eos_token_id"))
+    ids = named if isinstance(named, list) else [] if named is None else [named]
+    if not all(isinstance(token, int) for token in ids):
+        raise _corrupt("generation_config.json")
+    return tuple(ids)
+
+
+def _max_chunk_seconds(config: dict[str, Any]) -> float | None:
+    limit = config.get("max_chunk_seconds")
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0:
+        raise _corrupt("config.json")
+    return float(limit)
+
+
+def _require_files(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise _missing(name)
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(name) from None
+    except (OSError, ValueError) as error:
+        logger.error("%s of the checkpoint could not be read: %s", name, error)
+        raise _corrupt(name) from error
+    if not isinstance(content, dict):
+        raise _corrupt(name)
+    return content
+
+
+def _missing(name: str) -> EngineFailure:
+    return EngineFailure(
+        "model_not_found",
+        f"The folder of MODEL_ID holds no {name}. Point MODEL_ID at a complete checkpoint, or at"
+        " a hub id to have it downloaded.",
+    )
+
+
+def _corrupt(name: str) -> EngineFailure:
+    return EngineFailure(
+        "model_corrupt",
+        f"{name} of the checkpoint is damaged. Delete the checkpoint and let it be downloaded"
+        " again, or restore the folder.",
+    )

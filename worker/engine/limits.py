@@ -1,0 +1,22 @@
+"""How much output a chunk may give, and how short it may be. No torch here."""
+
+from __future__ import annotations
+
+import math
+
+from worker.engine.interface import SAMPLE_RATE
+
+LEAST_SAMPLES = SAMPLE_RATE // 2
+"""Shorter chunks are padded with silence to this, as the official package does."""
+
+# Speech has 2.5 to 7 tokens a second in the languages of the model; twice that is a loop.
+TOKENS_PER_SECOND = 16
+# "language Portuguese<asr_text>" and the end token, spelled out in a small vocabulary.
+PREAMBLE_TOKENS = 16
+LEAST_TOKENS = 32
+
+
+def output_token_limit(samples: int) -> int:
+    """Most tokens a chunk of so many samples may generate; a model in a loop ends here."""
+    seconds = samples / SAMPLE_RATE
+    return max(LEAST_TOKENS, PREAMBLE_TOKENS + math.ceil(TOKENS_PER_SECOND * seconds))

@@ -1,0 +1,77 @@
+"""The official qwen-asr package behind our interface, transformers backend (CPU and CUDA).
+
+Torch is imported by load(), not by this module, so that its import is a stage that is reported.
+Set before the process starts: OMP_NUM_THREADS and MKL_NUM_THREADS (torch reads them once), and for
+compiled decoders TORCHINDUCTOR_CACHE_DIR and TRITON_CACHE_DIR on a disk that stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from worker.engine.checkpoints import read_checkpoint, resolve_checkpoint
+from worker.engine.interface import (
+    ChunkFailure,
+    ChunkRequest,
+    ChunkText,
+    EngineFailure,
+    EngineSettings,
+    LoadProgress,
+    ReportProgress,
+)
+
+if TYPE_CHECKING:
+    from worker.engine.transformers_model import TransformersModel
+
+
+class OfficialTransformersEngine:
+    """See Engine."""
+
+    name = "official-transformers"
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._model: TransformersModel | None = None
+        self.max_chunk_seconds: float | None = None
+
+    def __repr__(self) -> str:
+        state = "loaded" if self._model else "not loaded"
+        return f"<OfficialTransformersEngine {self._settings.model_id} {state}>"
+
+    @property
+    def max_batch(self) -> int:
+        return self._model.max_batch if self._model else 1
+
+    def load(self, report: ReportProgress) -> None:
+        # Found and checked first: a wrong MODEL_ID is told before seconds of imports.
+        folder = resolve_checkpoint(self._settings.model_id, self._settings.cache_dir, report)
+        checkpoint = read_checkpoint(folder)
+        report(LoadProgress("imports"))
+        from worker.engine.transformers_model import TransformersModel
+
+        self._model = TransformersModel(checkpoint, self._settings, report)
+        self.max_chunk_seconds = checkpoint.max_chunk_seconds
+
+    def warm_up(self) -> None:
+        import numpy as np
+
+        silence = ChunkRequest(np.zeros(16_000, dtype=np.float32))
+        (answer,) = self.transcribe([silence], lambda: None)
+        if isinstance(answer, ChunkFailure):
+            code = "out_of_memory" if answer.code == "out_of_memory" else "model_corrupt"
+            raise EngineFailure(
+                code,
+                "The model was loaded but could not transcribe a second of silence. See the"
+                " warning before this line; try dtype float32, or another copy of the model.",
+            )
+
+    def transcribe(
+        self, chunks: Sequence[ChunkRequest], on_step: Callable[[], None]
+    ) -> list[ChunkText | ChunkFailure]:
+        if self._model is None:
+            raise RuntimeError("load() comes before transcribe()")
+        return self._model.transcribe(chunks, on_step)
+
+    def memory(self) -> dict[str, int]:
+        return self._model.memory() if self._model else {}
