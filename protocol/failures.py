@@ -26,5 +26,7 @@ class FailureCode(StrEnum):
     """More requests wait than the gateway keeps."""
     TIMED_OUT = "timed_out"
     """REQUEST_TIMEOUT seconds passed without progress."""
+    STORAGE_FULL = "storage_full"
+    """The gateway's disk has no room for the text."""
     SHUTTING_DOWN = "shutting_down"
     """The process that held the request is ending."""

@@ -1,0 +1,85 @@
+"""One caller's request on its way through engines: what it waits for and how it stands."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from gateway.worker_client.attempts import Attempts
+from gateway.worker_client.chunk_file import ChunkFile
+from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
+from protocol.transcription import ChunkDone, Final, Progress, Transcribe
+
+
+class Call:
+    """State of one request between the link, which moves it, and its caller, who reads it."""
+
+    def __init__(self, request: TranscriptionRequest, chunks: ChunkFile, now: float) -> None:
+        self.request = request
+        self.chunks = chunks
+        self.attempts = Attempts()
+        self.worker_id: str | None = None
+        """The worker whose engine holds it; None while it waits."""
+        self.waiting_since = now
+        self.last_progress = now
+        self._progress: Progress | None = None
+        self._outcome: Final | TranscriptionFailed | None = None
+        self._changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        where = self.worker_id or ("ended" if self.has_ended else "waiting")
+        return f"<Call {self.request.request_id} {where} attempt {self.attempts.count}>"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its one answer is there."""
+        return self._outcome is not None
+
+    def opening_message(self) -> Transcribe:
+        """The message that hands it to the next engine; counts the attempt."""
+        request = self.request
+        return Transcribe(
+            request_id=request.request_id,
+            attempt=self.attempts.begin(),
+            spool_file=request.spool_file,
+            upload_bytes=request.upload_bytes,
+            language=request.language,
+            prompt=request.prompt,
+            keywords=request.keywords,
+            temperature=request.temperature,
+            done=self.chunks.spans,
+        )
+
+    def add_chunk(self, chunk: ChunkDone, now: float) -> None:
+        """Store a finished chunk for the caller. Raises OSError when the disk is full."""
+        self.chunks.append(chunk)
+        self.attempts.chunk_finished()
+        self.last_progress = now
+        self._changed.set()
+
+    def note_progress(self, progress: Progress, now: float) -> None:
+        """Remember the latest progress; an unread older one is replaced."""
+        self._progress = progress
+        self.last_progress = now
+        self._changed.set()
+
+    def end(self, outcome: Final | TranscriptionFailed) -> None:
+        """Give the one answer; later ones are dropped."""
+        if self._outcome is None:
+            self._outcome = outcome
+            self._changed.set()
+
+    async def events(self) -> AsyncGenerator[ChunkDone | Progress | Final, None]:
+        """Chunks in order, the latest progress in between, then the Final or the failure."""
+        while True:
+            if (chunk := self.chunks.read_next()) is not None:
+                yield chunk
+            elif isinstance(self._outcome, Final):
+                yield self._outcome
+                return
+            elif self._outcome is not None:
+                raise self._outcome
+            elif self._progress is not None:
+                progress, self._progress = self._progress, None
+                yield progress
+            else:
+                self._changed.clear()
+                await self._changed.wait()

@@ -1,0 +1,248 @@
+"""The engine process's main thread: mail and chunks in, texts out.
+
+Owns the recordings. Between two steps of inference it looks at what has come in, so that a cancel
+costs one step and a new recording is decoded while others are inferred.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from protocol.control import Introduce
+from protocol.failures import FailureCode
+from protocol.transcription import (
+    Cancel,
+    ChunkDone,
+    ChunkSpan,
+    Failed,
+    Final,
+    Progress,
+    Stage,
+    Transcribe,
+)
+from worker.audio.chunking import Chunk
+from worker.clock import Clock, monotonic
+from worker.engine.interface import Cancelled, ChunkFailure, ChunkRequest, ChunkText, Engine
+from worker.feeding import ChunkCut, CutAll, Feeder, FeedEvent, FeedingFailed, FeedingTools, Moved
+from worker.recordings import ChunkOutcome, Recording
+from worker.scheduler import Scheduler
+from worker.text.repetition import repair_repetitions
+
+logger = logging.getLogger(__name__)
+
+Answer = Progress | ChunkDone | Final | Failed
+StartFeeder = Callable[[Recording], Feeder]
+
+
+class End:
+    """An event: leave the loop."""
+
+
+class EngineLoop:
+    """Runs in the main thread; `deliver` and `end` may be called from any thread or signal."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        send: Callable[[Answer], None],
+        clock: Clock = monotonic,
+    ) -> None:
+        self._engine = engine
+        self._send = send
+        self._clock = clock
+        self._scheduler = Scheduler()
+        self._recordings: dict[str, Recording] = {}
+        self._feeders: dict[str, Feeder] = {}
+        self._chunks: dict[tuple[str, int], Chunk] = {}
+        """Samples that wait for inference: at most CHUNKS_AHEAD chunks a recording."""
+        # Bounded: chunks by CHUNKS_AHEAD a recording, messages by capacity and credit.
+        self._events: SimpleQueue[object] = SimpleQueue()
+        self._is_ending = False
+        self.steps = 0
+        """Steps of inference finished so far."""
+        self.is_busy = False
+        """Whether inference runs."""
+
+    def __repr__(self) -> str:
+        return f"<EngineLoop {len(self._recordings)} recordings, {self._scheduler!r}>"
+
+    def deliver(self, event: object) -> None:
+        """Hand in a message of the gateway or an event of a feeder."""
+        self._events.put(event)
+
+    def end(self) -> None:
+        """Leave the loop at the next step; open requests go back to the gateway."""
+        self._events.put(End())
+
+    def run(self, tools: FeedingTools) -> None:
+        """Work until `end`; afterwards no feeder is left and every request is answered."""
+        self._tools = tools
+        try:
+            while not self._is_ending:
+                self._handle_events(wait=not self._scheduler.has_work)
+                batch = self._scheduler.next_batch(self._engine.max_batch)
+                if batch and not self._is_ending:
+                    self._infer(batch)
+        finally:
+            self._give_everything_back()
+
+    def _give_everything_back(self) -> None:
+        feeders = list(self._feeders.values())
+        for request_id in tuple(self._recordings):
+            self._fail(request_id, FailureCode.SHUTTING_DOWN, "The engine is ending.")
+        for feeder in feeders:
+            feeder.join()
+
+    # --- events -----------------------------------------------------------------------------
+
+    def _handle_events(self, *, wait: bool) -> None:
+        """Handle what is there; with `wait`, at least one event."""
+        while True:
+            try:
+                event = self._events.get(block=wait)
+            except Empty:
+                return
+            wait = False
+            self._handle(event)
+
+    def _handle(self, event: Any) -> None:
+        if isinstance(event, Transcribe):
+            self._open(event)
+        elif isinstance(event, Cancel):
+            self._fail(event.request_id, FailureCode.CANCELLED, "The caller has left.")
+        elif isinstance(event, Introduce):
+            for request_id in tuple(self._recordings):
+                self._close(request_id)  # of an earlier gateway, or requeued by this one
+        elif isinstance(event, End):
+            self._is_ending = True
+        elif isinstance(event, ChunkCut | Moved | CutAll | FeedingFailed):
+            if self._recordings.get(event.recording.request.request_id) is event.recording:
+                self._handle_feed(event)
+        else:
+            logger.warning("unexpected %s", type(event).__name__)
+
+    def _handle_feed(self, event: FeedEvent) -> None:
+        recording = event.recording
+        request_id = recording.request.request_id
+        if isinstance(event, FeedingFailed):
+            self._fail(request_id, event.code, event.message)
+        elif isinstance(event, Moved):
+            recording.total_seconds = event.total_seconds
+            self._report_progress(recording, event.stage)
+        elif isinstance(event, CutAll):
+            recording.cut_all(event.samples)
+            self._report(recording)
+        else:
+            self._take_chunk(recording, event.chunk)
+
+    def _open(self, request: Transcribe) -> None:
+        self._close(request.request_id)  # a request opened twice is the gateway's second thought
+        recording = Recording(request)
+        feeder = Feeder(recording, self._tools)
+        self._recordings[request.request_id] = recording
+        self._feeders[request.request_id] = feeder
+        feeder.start()
+
+    def _take_chunk(self, recording: Recording, chunk: Chunk) -> None:
+        request_id = recording.request.request_id
+        self._report_progress(recording, Stage.DECODING)
+        if not recording.cut(chunk.index, ChunkSpan(chunk.start, chunk.end)):
+            self._feeders[request_id].chunk_taken()
+            self._report(recording)
+        elif chunk.is_silent:
+            self._finish(recording, chunk.index, ChunkOutcome())
+        else:
+            self._chunks[request_id, chunk.index] = chunk
+            self._scheduler.add(request_id, chunk.index)
+
+    # --- inference --------------------------------------------------------------------------
+
+    def _infer(self, batch: Sequence[tuple[str, int]]) -> None:
+        recordings = [self._recordings[request_id] for request_id, _ in batch]
+        requests = [self._chunk_request(*key) for key in batch]
+        for recording in recordings:
+            self._report_progress(recording, Stage.INFERRING)
+        self.is_busy = True
+        try:
+            answers = self._engine.transcribe(requests, partial(self._step, recordings))
+        except Cancelled:
+            return
+        finally:
+            self.is_busy = False
+        for recording, (_, index), answer in zip(recordings, batch, answers, strict=True):
+            if self._is_open(recording):
+                self._take_answer(recording, index, answer)
+
+    def _chunk_request(self, request_id: str, index: int) -> ChunkRequest:
+        recording = self._recordings[request_id]
+        chunk = self._chunks.pop((request_id, index))
+        return ChunkRequest(
+            samples=chunk.samples,
+            language=recording.request.language,
+            context=recording.context,
+            temperature=recording.request.temperature,
+        )
+
+    def _step(self, recordings: Sequence[Recording]) -> None:
+        """Between two steps: look at the mail, and drop a batch nobody waits for."""
+        self.steps += 1
+        self._handle_events(wait=False)
+        if self._is_ending or not any(self._is_open(recording) for recording in recordings):
+            raise Cancelled
+        for recording in recordings:
+            if self._is_open(recording):
+                self._report_progress(recording, Stage.INFERRING)
+
+    def _take_answer(
+        self, recording: Recording, index: int, answer: ChunkText | ChunkFailure
+    ) -> None:
+        if isinstance(answer, ChunkFailure):
+            self._fail(recording.request.request_id, FailureCode.INFERENCE_FAILED, answer.message)
+            return
+        outcome = ChunkOutcome(
+            language=answer.language,
+            text=repair_repetitions(answer.text),
+            prompt_tokens=answer.prompt_tokens,
+            audio_tokens=answer.audio_tokens,
+            output_tokens=answer.output_tokens,
+        )
+        self._finish(recording, index, outcome)
+
+    # --- answers ----------------------------------------------------------------------------
+
+    def _is_open(self, recording: Recording) -> bool:
+        return self._recordings.get(recording.request.request_id) is recording
+
+    def _finish(self, recording: Recording, index: int, outcome: ChunkOutcome) -> None:
+        recording.finish(index, outcome)
+        self._feeders[recording.request.request_id].chunk_taken()
+        self._report(recording)
+
+    def _report(self, recording: Recording) -> None:
+        for report in recording.reports():
+            if isinstance(report, Final):
+                self._close(report.request_id)
+            self._send(report)
+
+    def _report_progress(self, recording: Recording, stage: Stage) -> None:
+        progress = recording.progress(stage, self._clock())
+        if progress is not None:
+            self._send(progress)
+
+    def _fail(self, request_id: str, code: FailureCode, message: str) -> None:
+        recording = self._recordings.get(request_id)
+        if recording is not None:
+            self._close(request_id)
+            self._send(Failed(request_id, recording.request.attempt, code, message))
+
+    def _close(self, request_id: str) -> None:
+        """Forget a request and end what works for it."""
+        if self._recordings.pop(request_id, None) is None:
+            return
+        self._feeders.pop(request_id).stop()
+        self._scheduler.drop(request_id)
+        for key in [key for key in self._chunks if key[0] == request_id]:
+            del self._chunks[key]

@@ -1,0 +1,189 @@
+"""One recording on its way in: fetched where needed, decoded, cut into chunks, in its own thread.
+
+Knows nothing of inference: it hands over chunks as fast as they are taken, a few ahead.
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from protocol.failures import FailureCode
+from protocol.transcription import Stage
+from worker.audio.chunking import Chunk, Chunker
+from worker.audio.decoding import (
+    AudioDecoder,
+    DecodedAudio,
+    DecodeLimits,
+    DecoderFailed,
+    DecodingClosed,
+    UndecodableAudio,
+)
+from worker.fetching import UploadLost, fetched_upload
+from worker.mailbox import Mailbox
+from worker.recordings import Recording
+
+logger = logging.getLogger(__name__)
+
+CHUNKS_AHEAD = 4
+"""Chunks of one recording that are decoded before inference asks for them."""
+SPOOL_FILE = re.compile(r"[0-9a-f]{1,64}/[0-9a-f]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkCut:
+    """A chunk waits for inference."""
+
+    recording: Recording
+    chunk: Chunk
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moved:
+    """The upload is being fetched, or decoded and its length known where its container tells."""
+
+    recording: Recording
+    stage: Stage
+    total_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutAll:
+    """No chunk follows."""
+
+    recording: Recording
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeedingFailed:
+    """The recording cannot be read (on)."""
+
+    recording: Recording
+    code: FailureCode
+    message: str
+
+
+FeedEvent = ChunkCut | Moved | CutAll | FeedingFailed
+
+
+@dataclass(frozen=True, slots=True)
+class FeedingTools:
+    """What all feeders of one engine share."""
+
+    decoder: AudioDecoder
+    decoding_slots: threading.Semaphore
+    """Held while a block is decoded, so that few decoders use the CPU and none blocks others."""
+    limits: DecodeLimits
+    new_chunker: Callable[[], Chunker]
+    mailbox: Mailbox
+    spool_folder: Path
+    fetch_folder: Path
+    deliver: Callable[[FeedEvent], None]
+
+
+class Feeder:
+    """The thread of one recording. `stop` may be called at any time, by any thread."""
+
+    def __init__(self, recording: Recording, tools: FeedingTools) -> None:
+        self._recording = recording
+        self._tools = tools
+        self._ahead = threading.Semaphore(CHUNKS_AHEAD)
+        self._stopped = threading.Event()
+        self._decoded: DecodedAudio | None = None
+        self._lock = threading.Lock()
+        name = f"feeder {recording.request.request_id}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def chunk_taken(self) -> None:
+        """A delivered chunk is done with: another one may be cut."""
+        self._ahead.release()
+
+    def stop(self) -> None:
+        """Give up; nothing is delivered after this returns for long, and the decoder is killed."""
+        self._stopped.set()
+        self._ahead.release()
+        self._tools.mailbox.forget_pieces(self._recording.request.request_id)
+        with self._lock:
+            if self._decoded is not None:
+                self._decoded.close()
+
+    def join(self) -> None:
+        """Wait for the thread of a stopped feeder."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with self._upload() as path:
+                self._cut_recording(path)
+        except UndecodableAudio as error:
+            self._fail(FailureCode(error.code), str(error))
+        except DecoderFailed:
+            self._fail(
+                FailureCode.INFERENCE_FAILED,
+                "The recording could not be decoded this time. Try again.",
+            )
+        except (OSError, UploadLost) as error:
+            logger.error(
+                "upload could not be read request_id=%s error=%s",
+                self._recording.request.request_id,
+                type(error).__name__,
+            )
+            self._fail(FailureCode.INPUT_LOST, "The upload was lost. Send it again.")
+        except DecodingClosed:
+            pass  # by stop(): nobody waits
+        except Exception:
+            logger.exception("feeder failed request_id=%s", self._recording.request.request_id)
+            self._fail(FailureCode.INFERENCE_FAILED, "The recording could not be read. Try again.")
+
+    def _upload(self) -> AbstractContextManager[Path]:
+        request, tools = self._recording.request, self._tools
+        if not tools.mailbox.sees_spool:
+            moved = partial(self._deliver, Moved(self._recording, Stage.FETCHING))
+            return fetched_upload(request, tools.mailbox, tools.fetch_folder, moved)
+        if not SPOOL_FILE.fullmatch(request.spool_file):
+            raise UploadLost
+        return nullcontext(tools.spool_folder / request.spool_file)
+
+    def _cut_recording(self, path: Path) -> None:
+        chunker = self._tools.new_chunker()
+        samples = 0
+        with self._open(path) as decoded:
+            self._deliver(Moved(self._recording, Stage.DECODING, decoded.description.duration))
+            while not self._stopped.is_set():
+                with self._tools.decoding_slots:
+                    block = next(decoded, None)
+                if block is None:
+                    break
+                samples += len(block)
+                self._hand_over(chunker.push(block))
+        self._hand_over(chunker.finish())
+        self._deliver(CutAll(self._recording, samples))
+
+    def _open(self, path: Path) -> DecodedAudio:
+        decoded = self._tools.decoder.open(path, self._tools.limits)
+        with self._lock:
+            self._decoded = decoded
+            if self._stopped.is_set():
+                decoded.close()
+        return decoded
+
+    def _hand_over(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            self._ahead.acquire()
+            self._deliver(ChunkCut(self._recording, chunk))
+
+    def _fail(self, code: FailureCode, message: str) -> None:
+        self._deliver(FeedingFailed(self._recording, code, message))
+
+    def _deliver(self, event: FeedEvent) -> None:
+        if not self._stopped.is_set():
+            self._tools.deliver(event)

@@ -1,0 +1,144 @@
+"""The engine process: loads an engine, says so, and runs its loop until told to end.
+
+Started by the supervisor with `--epoch N --status-pipe FD`; dies with it. Exit statuses: 0 asked to
+end, 1 the engine cannot be loaded or lost its device, 70 a fault of our own.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+
+import zmq
+from setproctitle import setproctitle
+
+from protocol import sockets
+from protocol.environment import read_settings
+from protocol.transcription import Hello
+from worker.audio.chunking import Chunker
+from worker.audio.decoding import AudioDecoder, DecodeLimits
+from worker.engine.interface import (
+    Engine,
+    EngineFailure,
+    EngineSettings,
+    LoadProgress,
+    create_engine,
+)
+from worker.engine_loop import EngineLoop
+from worker.engine_status import StatusWriter
+from worker.feeding import FeedingTools
+from worker.mailbox import Mailbox
+from worker.parent_death import die_with_parent
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+CAPACITY = 16
+"""Recordings worked on at a time. They take turns chunk by chunk; each may hold a decoder child."""
+
+
+def main() -> int:
+    """Entry point of `python -m worker.process`."""
+    arguments = _parse_arguments()
+    die_with_parent(arguments.supervisor)
+    setproctitle("qwen3-asr: engine")
+    settings = read_settings(WorkerSettings, os.environ)
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s engine %(name)s %(message)s"
+    )
+    status = StatusWriter(arguments.status_pipe)
+    try:
+        engine = load_engine(settings, status)
+        serve(engine, settings, arguments.epoch, status)
+    except EngineFailure as failure:
+        logger.error("engine cannot go on code=%s message=%s", failure.code, failure.message)
+        status.failed(failure.message)
+        return 1
+    return 0
+
+
+def load_engine(settings: WorkerSettings, status: StatusWriter) -> Engine:
+    """A warmed-up engine; every stage is reported. Raises EngineFailure."""
+
+    def report(progress: LoadProgress) -> None:
+        status.loading(progress.stage, progress.done_bytes, progress.total_bytes)
+
+    engine = create_engine(
+        EngineSettings(
+            model_id=settings.model_id,
+            cache_dir=settings.data_dir / "cache",
+            backend=settings.official_backend,
+            device=settings.device,
+            dtype=settings.dtype,
+            compile=settings.torch_compile,
+            threads=settings.omp_num_threads,
+        )
+    )
+    engine.load(report)
+    report(LoadProgress("warm_up"))
+    engine.warm_up()
+    return engine
+
+
+def serve(engine: Engine, settings: WorkerSettings, epoch: int, status: StatusWriter) -> None:
+    """Connect to the gateway and work until SIGTERM or SIGINT."""
+    max_chunk_seconds = min(settings.max_chunk_seconds, engine.max_chunk_seconds or float("inf"))
+    spool_folder = settings.data_dir / "spool"
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    loop = EngineLoop(engine, send=lambda answer: mailbox.send(answer))
+    mailbox = Mailbox(
+        _connect(context, settings),
+        Hello(settings.worker_id, epoch, settings.model_id, CAPACITY, False, max_chunk_seconds),
+        spool_folder,
+        deliver=loop.deliver,
+        beat=lambda: status.beat(loop.steps, loop.is_busy),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.end())
+    status.ready()
+    mailbox.start()
+    logger.info("engine is ready engine=%s epoch=%d", engine.name, epoch)
+    with AudioDecoder() as decoder:
+        loop.run(
+            FeedingTools(
+                decoder=decoder,
+                decoding_slots=threading.Semaphore(settings.decoders),
+                limits=DecodeLimits(max_seconds=settings.max_audio_seconds),
+                new_chunker=lambda: Chunker(
+                    target_seconds=min(settings.chunk_seconds, max_chunk_seconds),
+                    max_seconds=max_chunk_seconds,
+                ),
+                mailbox=mailbox,
+                spool_folder=spool_folder,
+                fetch_folder=settings.data_dir / "fetched",
+                deliver=loop.deliver,
+            )
+        )
+    mailbox.close()
+    context.term()
+
+
+def _connect(
+    context: "zmq.Context[zmq.Socket[bytes]]", settings: WorkerSettings
+) -> "zmq.Socket[bytes]":
+    keys = None
+    if settings.worker_link != "ipc":
+        from protocol.keys import load_worker_keys
+
+        keys = load_worker_keys(settings.worker_link_keys)
+    addresses = sockets.link_addresses(settings.worker_link, settings.data_dir)
+    return sockets.connect_dealer(context, addresses.work, keys)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="qwen3-asr engine")
+    parser.add_argument("--epoch", type=int, required=True)
+    parser.add_argument("--status-pipe", type=int, required=True)
+    parser.add_argument("--supervisor", type=int, required=True, help="process id to die with")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
