@@ -5,7 +5,6 @@ among those allowed here, and by the time it is opened this process can reach no
 """
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -84,7 +83,7 @@ def _decode_file(parent: socket.socket, file: int, limits: DecodeLimits, is_filt
             _send(parent, SAMPLES, first)
         for block in blocks:
             _send(parent, SAMPLES, block)
-        _send_text(parent, END, {"damaged_packets": recording.damaged_packets})
+        _send_text(parent, END, {})
     except Refused as refusal:
         _send_failure(parent, refusal.args[0], refusal.__cause__)
     except MemoryError as error:
@@ -108,7 +107,7 @@ class _Recording:
         for stream in self._container.streams:
             if stream.index != self._stream.index:
                 stream.discard = "all"
-        self.damaged_packets = 0
+        self._damaged_packets = 0
         self._sound_packets = 0
         self._samples = 0
         self.description = AudioDescription(
@@ -151,9 +150,8 @@ class _Recording:
                 frames = packet.decode()
             except MemoryError:
                 raise
-            except (av.FFmpegError, ValueError) as error:
-                _raise_if_out_of_memory(error)
-                self.damaged_packets += 1
+            except (av.FFmpegError, ValueError):
+                self._damaged_packets += 1
                 continue
             self._sound_packets += bool(frames)
             yield from frames
@@ -162,13 +160,14 @@ class _Recording:
         """A container that breaks off is at its end: what came before is good."""
         try:
             yield from self._container.demux(self._stream)
-        except av.FFmpegError as error:
-            _raise_if_out_of_memory(error)
-            self.damaged_packets += 1
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            self._damaged_packets += 1
 
     def _check_damage(self) -> None:
         """Chance syncwords in other data decode to a few frames among many errors."""
-        if self.damaged_packets > self._sound_packets:
+        if self._damaged_packets > self._sound_packets:
             raise Refused("not_audio")
 
     def _check_stream(self) -> None:
@@ -272,16 +271,10 @@ def _open_container(file: int) -> Any:
     }
     try:
         return av.open("fd:", container_options=options, metadata_errors="replace")
-    except MemoryError:
+    except MemoryError:  # av has its own, which is an FFmpegError too
         raise
     except (av.FFmpegError, ValueError) as error:
-        _raise_if_out_of_memory(error)
         raise Refused("not_audio") from error
-
-
-def _raise_if_out_of_memory(error: Exception) -> None:
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        raise MemoryError from error
 
 
 def _format_of(frame: Any) -> tuple[str, str, int]:

@@ -43,6 +43,9 @@ class DecodeLimits:
     """Seconds the child may take for one block."""
 
 
+DEFAULT_LIMITS: Final = DecodeLimits()
+
+
 @dataclass(frozen=True, slots=True)
 class AudioDescription:
     """What the file says of itself."""

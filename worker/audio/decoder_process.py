@@ -1,5 +1,6 @@
 """The decoder's child process as its parent holds it: started, briefed, read, killed, reaped."""
 
+import contextlib
 import importlib.util
 import os
 import socket
@@ -21,6 +22,7 @@ from worker.audio.decode_messages import (
 from worker.audio.errors import DecoderFailed
 
 _BYTES_PER_SAMPLE: Final = 4
+_BROKE_THE_RULES: Final = 1  # as an exit status
 _BOOT: Final = (
     "import sys; sys.path += sys.argv[1:3]; from worker.audio.decode_child import main; main()"
 )
@@ -55,9 +57,9 @@ class DecoderProcess:
         with self._reading:
             try:
                 kind, length = FRAME_HEADER.unpack(self._read(FRAME_HEADER.size))
-                limit = BLOCK_SAMPLES * _BYTES_PER_SAMPLE if kind == SAMPLES else MAX_TEXT_BYTES
-                if length > limit or (kind == SAMPLES and length % _BYTES_PER_SAMPLE):
-                    raise EOFError
+                if not _is_allowed(kind, length):
+                    self._kill()
+                    raise ProcessEnded(_BROKE_THE_RULES)
                 return kind, self._read(length)
             except TimeoutError:
                 raise
@@ -69,9 +71,7 @@ class DecoderProcess:
         self.end()
 
     def end(self) -> None:
-        with self._ending:
-            self._process.kill()
-            self._process.wait()
+        self._kill()
         with self._reading:  # the reader has met the end of the stream, or never began
             self._connection.close()
 
@@ -85,14 +85,22 @@ class DecoderProcess:
             rest = rest[count:]
         return content
 
-    def _exit_status(self) -> int:
+    def _kill(self) -> None:
         with self._ending:
-            try:
-                return self._process.wait(timeout=1.0)
-            except subprocess.TimeoutExpired:  # it closed the socket, or broke the rules, and lives
-                self._process.kill()
-                self._process.wait()
-                return 1
+            self._process.kill()
+            self._process.wait()
+
+    def _exit_status(self) -> int:
+        with self._ending, contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=1.0)
+        self._kill()  # it closed the socket and lives on
+        return _BROKE_THE_RULES
+
+
+def _is_allowed(kind: bytes, length: int) -> bool:
+    if kind == SAMPLES:
+        return length <= BLOCK_SAMPLES * _BYTES_PER_SAMPLE and length % _BYTES_PER_SAMPLE == 0
+    return length <= MAX_TEXT_BYTES
 
 
 def start_process(command: list[str]) -> DecoderProcess:

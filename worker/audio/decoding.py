@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from worker.audio import SAMPLE_RATE
 from worker.audio.decode_messages import (
+    DEFAULT_LIMITS,
     DESCRIPTION,
     END,
     FAILURE,
@@ -39,6 +40,7 @@ from worker.audio.decoder_process import (
 from worker.audio.errors import DecoderFailed, DecodingClosed, UndecodableAudio, refusal
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "AudioDecoder",
     "AudioDescription",
     "DecodeLimits",
@@ -72,7 +74,7 @@ class AudioDecoder:
         self._is_closed = False
         self._replenish()
 
-    def open(self, path: Path, limits: DecodeLimits = DecodeLimits()) -> "DecodedAudio":  # noqa: B008
+    def open(self, path: Path, limits: DecodeLimits = DEFAULT_LIMITS) -> "DecodedAudio":
         """Returns when the first samples are decoded; the caller closes the result.
 
         Raises UndecodableAudio, DecoderFailed, or OSError where `path` cannot be opened.
@@ -144,20 +146,17 @@ class DecodedAudio:
     """One recording being decoded: iterate for blocks of samples, close when done.
 
     Blocks are float32 of at most 10 s, within [-1, 1] but for overshoots of the encoder. The same
-    file gives the same samples each time. A file that breaks off gives what it has. Iterating may
+    file gives the same samples each time. Of a damaged file comes what can be read. Iterating may
     raise UndecodableAudio, DecoderFailed, or DecodingClosed after close() in another thread.
     """
 
     description: AudioDescription
-    damaged_packets: int
-    """Stretches of the file that were skipped as unreadable; known after the last block."""
 
     def __init__(self, process: DecoderProcess, limits: DecodeLimits) -> None:
         self._process = process
         self._limits = limits
         self._samples = 0
         self._is_finished = False
-        self.damaged_packets = 0
         self.description = self._read_description()
 
     def __iter__(self) -> Iterator[Samples]:
@@ -172,8 +171,6 @@ class DecodedAudio:
         self._process.end()
         if kind != END:
             raise self._refusal("crashed", f"frame {kind!r} out of order")
-        damaged = self._parsed(payload).get("damaged_packets")
-        self.damaged_packets = damaged if isinstance(damaged, int) else 0
         self._is_finished = True
         raise StopIteration
 

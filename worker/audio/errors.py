@@ -1,4 +1,4 @@
-"""Why a recording gives no samples: `UndecodableAudio` is the caller's to mend, the rest is ours."""
+"""Why a recording gives no samples: `UndecodableAudio` is the caller's fault, the rest is ours."""
 
 from dataclasses import asdict
 from typing import Final
