@@ -4,7 +4,6 @@ Everything is made with qwen-asr's own classes, so what loads the real model loa
 vocabulary is private (about 490 tokens): the real table of 151,936 rows would alone be 44 MB.
 """
 
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,10 +249,3 @@ def initialise(model: nn.Module, seed: int) -> None:
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     nn.init.normal_(thinker.model.embed_tokens.weight, 0.0, 0.04)
-
-
-def write_max_chunk_seconds(folder: Path, seconds: int) -> None:
-    """Record in config.json the longest piece this checkpoint was trained for."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps(config | {"max_chunk_seconds": seconds}, indent=2) + "\n")

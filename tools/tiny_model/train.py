@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("synthesised", type=Path, help="what tools.tiny_model.synthesise wrote")
     parser.add_argument("out", type=Path, help="folder for the state and the checkpoint")
     parser.add_argument("--steps", type=int, default=Recipe().steps)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="besides the one making batches")
     parser.add_argument("--save-every", type=int, default=1000)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
