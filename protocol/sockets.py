@@ -59,15 +59,21 @@ def link_addresses(worker_link: str, data_folder: Path) -> LinkAddresses:
     return LinkAddresses(work=f"tcp://{host}:{port}", control=f"tcp://{host}:{int(port) + 1}")
 
 
+def make_link_folder(data_folder: Path) -> Path:
+    """The folder of lock and ipc sockets, which only its owner may enter."""
+    folder = data_folder / "run"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder
+
+
 def lock_links(data_folder: Path) -> int:
     """Take the lock that one gateway per DATA_DIR holds; the descriptor returned keeps it.
 
     Without it a second gateway would silently take over the first one's ipc sockets. Raises
     LinkError with the holder's process id.
     """
-    folder = data_folder / "run"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    folder = make_link_folder(data_folder)
     descriptor = os.open(folder / "gateway.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,9 +109,14 @@ def bind_router(
 def connect_dealer(
     context: "zmq.Context[zmq.Socket[bytes]]", address: str, keys: CurveKeys | None
 ) -> "zmq.Socket[bytes]":
-    """A worker's end of one link; connects and reconnects by itself."""
+    """A worker's end of one link; connects and reconnects by itself.
+
+    Sends raise zmq.Again while no gateway is connected: what was said to nobody is not kept for
+    the next gateway, which would take it for news.
+    """
     socket = context.socket(zmq.DEALER)
     _set_limits(socket)
+    socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
     if keys is not None:

@@ -141,6 +141,7 @@ class WorkerLink:
             self._end_all_calls()
 
     def _bind(self) -> None:
+        sockets.make_link_folder(self._settings.data_dir)
         addresses = sockets.link_addresses(self._settings.worker_link, self._settings.data_dir)
         keys, allowed = self._load_keys()
         self._zap: zmq.Socket[bytes] | None = None
