@@ -1,0 +1,120 @@
+"""The settings of supervisor and engine process, read once at start from environment variables."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.environment import choice, flag, number, read_settings, setting, whole_number
+from protocol.sockets import LinkError, link_addresses
+
+FOREVER = 10 * 365 * 86400.0
+"""Upper end of the ranges of timeouts."""
+MOST_USEFUL_THREADS = 16
+"""Matrices of one sequence do not keep more cores busy."""
+
+
+def default_data_dir() -> Path:
+    """The user's data folder, by the XDG base directory specification."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    root = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
+    return root / "qwen3-asr"
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use: affinity and the container's quota, never less than 1."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):  # no cgroup v2 here: no quota
+        return allowed
+    if quota == "max":
+        return allowed
+    return max(1, min(allowed, int(quota) // int(period)))
+
+
+def _threads() -> int:
+    return min(usable_cpus(), MOST_USEFUL_THREADS)
+
+
+def _host_name() -> str:
+    return os.uname().nodename or "worker"
+
+
+def _text(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of text")
+    return text
+
+
+def _worker_id(text: str) -> str:
+    if not text.isprintable() or len(text) > 64:
+        raise ValueError("must be one line of at most 64 characters")
+    return text
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _link(text: str) -> str:
+    try:
+        link_addresses(text, Path("/"))
+    except LinkError:
+        raise ValueError('must be "ipc" or tcp://HOST:PORT') from None
+    return text
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What an operator can set; docs/configuration.md has a line for each variable."""
+
+    model_id: str = setting("MODEL_ID", "Qwen/Qwen3-ASR-1.7B", _text)
+    """A model hub id, a folder, or `embedded`."""
+    data_dir: Path = setting("DATA_DIR", default_data_dir, _folder)  # noqa: RUF009
+    """Holds the sockets to the gateway, the spool of uploads and the caches."""
+    worker_id: str = setting("WORKER_ID", _host_name, _worker_id)
+    """Tells workers of one gateway apart."""
+    worker_link: str = setting("WORKER_LINK", "ipc", _link)
+    """`ipc` (sockets in DATA_DIR), or the tcp://HOST:PORT at which the gateway listens."""
+    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, _folder)  # noqa: RUF009
+    """Folder with the keys of a tcp link; protocol.keys has its layout."""
+    engine: str = setting("ENGINE", "official", choice("official"))
+    """Which code runs the model."""
+    official_backend: str = setting(
+        "OFFICIAL_BACKEND", "transformers", choice("transformers", "vllm")
+    )
+    """What the official engine runs on."""
+    device: str = setting("DEVICE", "auto", choice("auto", "cpu", "cuda"))
+    dtype: str = setting("DTYPE", "auto", choice("auto", "float32", "bfloat16", "float16"))
+    """Type of weights and activations; auto is bfloat16 where the device has it."""
+    torch_compile: bool = setting("TORCH_COMPILE", False, flag)
+    """Compile the model at the first start: slower to load, faster to run."""
+    chunk_seconds: float = setting("CHUNK_SECONDS", 30.0, number(1, 1200))
+    """Length that recordings are cut to, at pauses."""
+    max_chunk_seconds: float = setting("MAX_CHUNK_SECONDS", 60.0, number(1, 1200))
+    """A chunk is cut here even where nobody pauses."""
+    max_audio_seconds: float = setting("MAX_AUDIO_SECONDS", 12 * 3600.0, number(1, FOREVER))
+    """Longer recordings are refused."""
+    decoders: int = setting("DECODERS", 2, whole_number(1, 64))
+    """Recordings decoded at the same time."""
+    omp_num_threads: int = setting("OMP_NUM_THREADS", _threads, whole_number(1, 1024))
+    """Threads of the engine's CPU code; by default the CPUs it may use."""
+    mkl_num_threads: int = setting("MKL_NUM_THREADS", _threads, whole_number(1, 1024))
+    """The same for matrix products; by default as OMP_NUM_THREADS."""
+    engine_load_stall_timeout: float = setting(
+        "ENGINE_LOAD_STALL_TIMEOUT", 300.0, number(1, FOREVER)
+    )
+    """Seconds without loading progress after which an engine process is ended."""
+    engine_step_timeout: float = setting("ENGINE_STEP_TIMEOUT", 120.0, number(1, FOREVER))
+    """Seconds of work without a finished step after which an engine process is ended."""
+    log_level: str = setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"))
+
+
+def read_worker_settings(environment: Mapping[str, str]) -> WorkerSettings:
+    """Settings from the environment; raises BadSettings with a line for each bad value."""
+    threads = environment.get("OMP_NUM_THREADS", "")
+    if not environment.get("MKL_NUM_THREADS", "").strip():
+        environment = {**environment, "MKL_NUM_THREADS": threads}
+    return read_settings(WorkerSettings, environment)
