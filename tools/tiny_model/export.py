@@ -13,7 +13,6 @@ from transformers import PretrainedConfig
 
 from tools.tiny_model.qwen import Qwen3ASRForConditionalGeneration, Qwen3ASRProcessor
 
-
 ALWAYS_STATED = {"model_type", "tie_word_embeddings"}
 """The parts' classes have other defaults for these than the class they inherit from."""
 
