@@ -135,7 +135,7 @@ class EngineSettings:
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; auto is float32 on CPU, bfloat16 on CUDA."""
     compile: bool = False
-    """Compile the text decoder: slower first start, faster steps on CUDA."""
+    """Compile norms and MLPs of the text decoder: slower first start, fewer kernels per step."""
     threads: int = 2
     """CPU threads of one operation."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from worker.engine.checkpoints import read_checkpoint, resolve_checkpoint
 from worker.engine.interface import (
+    SAMPLE_RATE,
     ChunkFailure,
     ChunkRequest,
     ChunkText,
@@ -56,10 +57,13 @@ class OfficialTransformersEngine:
     def warm_up(self) -> None:
         import numpy as np
 
-        silence = ChunkRequest(np.zeros(16_000, dtype=np.float32))
-        (answer,) = self.transcribe([silence], lambda: None)
-        if isinstance(answer, ChunkFailure):
-            code = "out_of_memory" if answer.code == "out_of_memory" else "model_corrupt"
+        silence = ChunkRequest(np.zeros(SAMPLE_RATE, dtype=np.float32))
+        answers = self.transcribe([silence], lambda: None)
+        if self._settings.compile:  # a batch of one is compiled apart from any other
+            answers += self.transcribe([silence, silence], lambda: None)
+        failures = [answer for answer in answers if isinstance(answer, ChunkFailure)]
+        if failures:
+            code = "out_of_memory" if failures[0].code == "out_of_memory" else "model_corrupt"
             raise EngineFailure(
                 code,
                 "The model was loaded but could not transcribe a second of silence. See the"
