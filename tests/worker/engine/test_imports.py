@@ -1,0 +1,64 @@
+import json
+import subprocess
+import sys
+from typing import Any
+
+UNUSED = ["accelerate", "gradio", "librosa", "nagisa", "pandas", "scipy", "sklearn", "soundfile"]
+
+
+def in_a_fresh_process(script: str) -> Any:
+    """What the script puts into `found`: imports can be judged only where nothing is imported."""
+    full = f"import json, sys\n{script}\nsys.stdout.write(json.dumps(found))"
+    finished = subprocess.run([sys.executable, "-c", full], capture_output=True, check=True)
+    return json.loads(finished.stdout)
+
+
+def test_the_model_is_imported_without_what_it_does_not_need() -> None:
+    found = in_a_fresh_process(
+        "from worker.engine.imports import import_modeling\n"
+        "name = import_modeling().Qwen3ASRForConditionalGeneration.__name__\n"
+        "found = [name, sorted(name for name in sys.modules if '.' not in name)]"
+    )
+
+    assert found[0] == "Qwen3ASRForConditionalGeneration"
+    assert not set(UNUSED) & set(found[1])
+
+
+def test_what_was_hidden_can_be_imported_afterwards() -> None:
+    found = in_a_fresh_process(
+        "from worker.engine.imports import import_modeling\n"
+        "import_modeling()\n"
+        "import scipy, qwen_asr, qwen_asr.core.transformers_backend as backend\n"
+        "found = [scipy.__name__, backend.Qwen3ASRProcessor.__name__,"
+        " qwen_asr.Qwen3ASRModel.__name__]"
+    )
+
+    assert found == ["scipy", "Qwen3ASRProcessor", "Qwen3ASRModel"]
+
+
+def test_a_missing_package_is_named_with_the_way_to_install_it() -> None:
+    found = in_a_fresh_process(
+        "sys.modules['qwen_asr'] = None\n"
+        "from worker.engine.imports import import_modeling\n"
+        "from worker.engine.interface import EngineFailure\n"
+        "try:\n"
+        "    import_modeling()\n"
+        "except EngineFailure as failure:\n"
+        "    found = [failure.code, failure.message]"
+    )
+
+    assert found[0] == "backend_missing"
+    assert "qwen_asr" in found[1]
+    assert "qwen3-asr-server[worker]" in found[1]
+
+
+def test_the_interface_and_the_engine_are_there_before_torch_is() -> None:
+    found = in_a_fresh_process(
+        "from pathlib import Path\n"
+        "from worker.engine.interface import EngineSettings, create_engine\n"
+        "create_engine(EngineSettings('embedded', Path('unused')))\n"
+        "found = [name for name in ('torch', 'numpy', 'transformers', 'huggingface_hub')"
+        " if name in sys.modules]"
+    )
+
+    assert found == []
