@@ -1,0 +1,100 @@
+"""The ASGI app as data: which path belongs to which handler, and what wraps them all."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.auth import Gatekeeper
+from gateway.boundary import RequestBoundary, record_of
+from gateway.context import Gateway
+from gateway.errors import MethodNotAllowed, NotFound, Unavailable
+from gateway.routes.health import LIVE_PATHS, OPEN_PATHS, READY_PATHS, HealthRoutes
+from gateway.routes.models import ModelRoutes
+from gateway.routes.transcriptions import TranscriptionRoutes
+
+Handler = Callable[[Request], Awaitable[Response]]
+PROBE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def build_app(gateway: Gateway) -> ASGIApp:
+    """Everything a caller sees."""
+    settings = gateway.settings
+    gatekeeper = Gatekeeper(
+        _with_our_errors(
+            Router(
+                routes=[*_health_routes(gateway), *_api_routes(gateway)],
+                redirect_slashes=False,
+                default=_not_found,
+            )
+        ),
+        keys=settings.accepted_keys,
+        allowed_origins=settings.allowed_origins,
+        open_paths=OPEN_PATHS,
+    )
+    return RequestBoundary(gatekeeper)
+
+
+def build_overloaded_app() -> ASGIApp:
+    """Answers every request where there are more connections than the server keeps."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        raise Unavailable("Too many connections. Try again shortly.", code="queue_full")
+
+    return RequestBoundary(refuse)
+
+
+def _health_routes(gateway: Gateway) -> list[Route]:
+    health = HealthRoutes(gateway)
+    return [
+        _probe("/", health.root),
+        _probe("/health", health.health),
+        _probe("/status", health.status),
+        *(_probe(path, health.live) for path in LIVE_PATHS),
+        *(_probe(path, health.ready) for path in READY_PATHS),
+    ]
+
+
+def _api_routes(gateway: Gateway) -> list[Route]:
+    """Under /v1 as OpenAI has them, and without it for base URLs given without it."""
+    models = ModelRoutes(gateway)
+    transcriptions = TranscriptionRoutes(gateway)
+    return [
+        route
+        for prefix in ("/v1", "")
+        for route in (
+            Route(f"{prefix}/audio/transcriptions", transcriptions.create, methods=["POST"]),
+            Route(f"{prefix}/models", models.list, methods=["GET"]),
+            Route(f"{prefix}/models/{{model_id:path}}", models.get, methods=["GET"]),
+        )
+    ]
+
+
+def _probe(path: str, handler: Handler) -> Route:
+    async def answer(request: Request) -> Response:
+        record_of(request.scope).is_probe = True
+        return await handler(request)
+
+    return Route(path, answer, methods=PROBE_METHODS)
+
+
+def _with_our_errors(router: Router) -> ASGIApp:
+    """Starlette raises its 405 only where the scope names an app, else it answers in plain text."""
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = router
+        try:
+            await router(scope, receive, send)
+        except HTTPException as error:
+            allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+            message = f"This path does not take {scope['method']}. It takes {allow}."
+            raise MethodNotAllowed(message, allow) from None
+
+    return route
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    raise NotFound("Nothing is served under this path. Paths begin with /v1, such as /v1/models.")

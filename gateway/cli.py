@@ -1,0 +1,109 @@
+"""The command `qwen3-asr`. Imports as little as the chosen subcommand needs."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+HELP = """\
+usage: qwen3-asr COMMAND
+
+A speech-to-text server for Qwen3-ASR, with OpenAI's API.
+
+  serve        the gateway, and a worker on this machine that it starts when there is work
+  gateway      the gateway alone, for workers in other containers or on other machines
+  worker       a worker alone: connects to a gateway and starts the model when asked to
+  healthcheck  exit with 0 if the gateway on this machine answers, else with 1
+
+  -h, --help   this text
+  --version    the version
+
+Settings are environment variables. The most used:
+
+  MODEL_ID   Qwen/Qwen3-ASR-1.7B (default), Qwen/Qwen3-ASR-0.6B, a folder, or `embedded`: a small
+             model inside the package, for trying things out, which hears English digits only
+  HOST, PORT 127.0.0.1 and 8000
+  API_KEYS   keys callers must present, separated by commas; none leaves the server open
+  DATA_DIR   where uploads, sockets and caches are kept
+
+docs/configuration.md has all of them. To try it:
+
+  MODEL_ID=embedded qwen3-asr serve
+  curl -F file=@recording.wav http://127.0.0.1:8000/v1/audio/transcriptions
+"""
+WORKER_MODULES = ("torch", "qwen_asr", "librosa", "soundfile", "av")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one subcommand and exit with its status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words in (["-h"], ["--help"], ["help"]):
+        print(HELP, end="")
+        sys.exit(0)
+    if words == ["--version"]:
+        from gateway.version import VERSION
+
+        print(f"qwen3-asr {VERSION}")
+        sys.exit(0)
+    command = COMMANDS.get(words[0]) if len(words) == 1 else None
+    if command is None:
+        print(HELP, end="", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(command(os.environ))
+
+
+def _serve(environment: Mapping[str, str]) -> int:
+    from importlib.util import find_spec
+
+    missing = [name for name in WORKER_MODULES if find_spec(name) is None]
+    if missing:
+        return _complain(
+            f"The worker's packages are not installed here ({', '.join(missing)}).\n"
+            'Install them with `pip install "qwen3-asr-server[worker]"`, or run '
+            "`qwen3-asr gateway` and a worker elsewhere."
+        )
+    return _run(environment, with_supervisor=True)
+
+
+def _gateway(environment: Mapping[str, str]) -> int:
+    return _run(environment, with_supervisor=False)
+
+
+def _run(environment: Mapping[str, str], *, with_supervisor: bool) -> int:
+    from gateway.light_imports import leave_out_tls
+
+    leave_out_tls()
+    from gateway.main import run_gateway
+    from gateway.settings import Settings
+    from protocol.environment import BadSettings, read_settings
+
+    try:
+        settings = read_settings(Settings, environment)
+    except BadSettings as error:
+        return _complain(f"These settings cannot be used:\n{error}")
+    return run_gateway(settings, with_supervisor=with_supervisor)
+
+
+def _worker(environment: Mapping[str, str]) -> NoReturn:
+    """Becomes the supervisor: the same process id, nothing of this program left in memory."""
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "worker"], dict(environment))
+
+
+def _healthcheck(environment: Mapping[str, str]) -> int:
+    from gateway.healthcheck import answers
+
+    return 0 if answers(environment) else 1
+
+
+def _complain(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
+COMMANDS: dict[str, Callable[[Mapping[str, str]], int]] = {
+    "serve": _serve,
+    "gateway": _gateway,
+    "worker": _worker,
+    "healthcheck": _healthcheck,
+}

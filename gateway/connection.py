@@ -1,0 +1,144 @@
+"""One HTTP connection: uvicorn's h11 protocol with the bounds it does not have.
+
+A request's headers must arrive in time, bytes are read into one buffer shared by all connections
+and only as fast as the app takes them, and what is no HTTP gets our error envelope.
+"""
+
+import asyncio
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, cast
+
+import h11
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from gateway.errors import ApiError, BadRequest, RequestStalled
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+# 200 connections hold at most one such read each; larger reads are no faster (docs/benchmarks.md).
+RECEIVE_BYTES = 32 * 1024
+REFUSED_BEYOND_LIMIT = 100
+"""Connections beyond the limit that still get a 503; those after them are only closed."""
+
+
+class Connections(ServerState):
+    """What all connections of one server share."""
+
+    def __init__(self, *, max_connections: int, header_timeout: float, overloaded: ASGIApp) -> None:
+        super().__init__()
+        self.max_connections = max_connections
+        self.header_timeout = header_timeout
+        self.overloaded = overloaded
+        """Answers in the app's place where there are too many connections."""
+        self.receive_buffer = bytearray(RECEIVE_BYTES)
+        self.all_closed = asyncio.Event()
+        self._date_second = 0
+
+    def refresh_date(self) -> None:
+        """Keep the Date header of answers right to the second."""
+        now = int(time.time())
+        if now != self._date_second:
+            self._date_second = now
+            self.default_headers = [(b"date", formatdate(now, usegmt=True).encode("ascii"))]
+
+
+class Connection(H11Protocol, asyncio.BufferedProtocol):
+    """Made by the server for every client that connects."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: Connections,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._shared = server_state
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._shared.all_closed.clear()
+        excess = len(self.connections) - self._shared.max_connections
+        if excess > REFUSED_BEYOND_LIMIT:
+            transport.abort()
+        elif excess > 0:
+            self.app = cast("ASGI3Application", self._shared.overloaded)
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_header_timer()
+        super().connection_lost(exc)
+        if not self.connections:
+            self._shared.all_closed.set()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._shared.receive_buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(memoryview(self._shared.receive_buffer)[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
+        self._shared.refresh_date()
+        super().data_received(data)
+        self._watch_headers()
+        if self.cycle is not None and self.cycle.body:
+            self.flow.pause_reading()  # receive() of the app resumes it
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            # The boundary has waited long enough for the rest of a refused body.
+            self.transport.close()
+        self._watch_headers()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(BadRequest("This is not a valid HTTP/1.1 request.", code="invalid_http"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade nobody offers is answered as the plain request it also is (RFC 9110, 7.8)."""
+
+    def _watch_headers(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_header_timer()
+        elif self.conn.trailing_data[0]:
+            self._expect_headers()
+
+    def _expect_headers(self) -> None:
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(
+                self._shared.header_timeout, self._on_header_timeout
+            )
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _on_header_timeout(self) -> None:
+        self._header_timer = None
+        self._refuse(RequestStalled("The request's headers did not arrive in time."))
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer beside the app, where no answer has begun, and close."""
+        if self.transport.is_closing():
+            return
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body = error.body()
+            headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode("ascii")),
+                (b"connection", b"close"),
+            ]
+            response = h11.Response(status_code=error.status, headers=headers)
+            for message in (response, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(message) or b"")
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()

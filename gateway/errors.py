@@ -1,0 +1,171 @@
+"""Every failure a caller sees, in the shape of OpenAI's API; the boundary turns them into answers.
+
+Messages are ours, say what to do, and never carry a library's words or a path.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+
+from gateway.worker_client.interface import TranscriptionFailed
+from protocol.failures import FailureCode
+
+DEFAULT_RETRY_AFTER = 5.0
+"""Seconds. Clients honour 1 to 60; openai-python gives up at once above 120."""
+MAX_RETRY_AFTER = 60
+
+
+class ApiError(Exception):
+    """Base of every failure a caller sees; a subclass fixes status and code."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        """The form field at fault, where there is one."""
+        self.code = code or type(self).code
+        self.headers = dict(headers or {})
+
+    def body(self) -> bytes:
+        """The JSON envelope; all four keys are always there, as the official clients expect."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return json.dumps({"error": error}, ensure_ascii=False).encode("utf-8")
+
+
+class BadRequest(ApiError):
+    """The request cannot be served as it was sent."""
+
+    status = 400
+    code = "invalid_value"
+
+
+class Unauthorized(ApiError):
+    """No key, or none of ours."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"www-authenticate": "Bearer"})
+
+
+class Forbidden(ApiError):
+    """A web page of a foreign origin is asking."""
+
+    status = 403
+    code = "origin_not_allowed"
+
+
+class NotFound(ApiError):
+    """Nothing is served under this path."""
+
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model goes by this name."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """The path exists, but not for this method."""
+
+    status = 405
+    code = "method_not_supported"
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message, headers={"allow": allow})
+
+
+class RequestStalled(ApiError):
+    """The caller stopped sending in the middle of a request."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class UploadTooLarge(ApiError):
+    """The recording, or the request around it, is larger than the limit."""
+
+    status = 413
+    code = "upload_too_large"
+
+
+class UnsupportedMediaType(ApiError):
+    """The body is of a kind that is not read here."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class InternalError(ApiError):
+    """A fault of ours; the log has the details under the request's id."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server failed on this request. Its log tells more under this answer's request id."
+        )
+
+
+class Unavailable(ApiError):
+    """Cannot be served now; retry_after seconds later it may be."""
+
+    status = 503
+    code = "worker_unavailable"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        seconds = DEFAULT_RETRY_AFTER if retry_after is None else retry_after
+        whole = min(max(math.ceil(seconds), 1), MAX_RETRY_AFTER)
+        super().__init__(message, code=code, headers={"retry-after": str(whole)})
+
+
+class NotWorthRetrying(ApiError):
+    """The same recording fails again and again; the official clients are told not to retry."""
+
+    status = 503
+    code = "worker_failed"
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message, code=code, headers={"x-should-retry": "false"})
+
+
+class SpoolFull(ApiError):
+    """The disk that takes uploads is full."""
+
+    status = 507
+    code = "insufficient_storage"
+
+
+def shutting_down() -> Unavailable:
+    """What work gets that arrives, or is still unfinished, when the server stops."""
+    return Unavailable("The server is shutting down. Try again shortly.", code="shutting_down")
+
+
+CALLERS_FAULT = frozenset(
+    (FailureCode.AUDIO_UNDECODABLE, FailureCode.AUDIO_TOO_LONG, FailureCode.AUDIO_LIMITS)
+)
+BOUND_TO_FAIL_AGAIN = frozenset((FailureCode.WORKER_FAILED, FailureCode.INFERENCE_FAILED))
+
+
+def from_failure(failure: TranscriptionFailed) -> ApiError:
+    """How a caller is told that a transcription ended without its text."""
+    if failure.code in CALLERS_FAULT:
+        return BadRequest(failure.message, param="file", code=str(failure.code))
+    if failure.code in BOUND_TO_FAIL_AGAIN and failure.retry_after is None:
+        return NotWorthRetrying(failure.message, code=str(failure.code))
+    return Unavailable(failure.message, code=str(failure.code), retry_after=failure.retry_after)

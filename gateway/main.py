@@ -1,0 +1,116 @@
+"""Runs one gateway from start to end: lock, spool, links to workers, HTTP, signals."""
+
+import asyncio
+import logging
+import os
+import resource
+import secrets
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import setproctitle
+
+from gateway.app import build_app, build_overloaded_app
+from gateway.concurrency import first_finished
+from gateway.context import Gateway
+from gateway.local_supervisor import LocalSupervisor
+from gateway.server import HttpServer
+from gateway.settings import Settings, without_effect
+from gateway.spool import Spool
+from gateway.telemetry import configure_logging, event
+from gateway.worker_client.link import WorkerLink
+from protocol.sockets import LinkError, lock_links
+
+logger = logging.getLogger(__name__)
+
+
+class CannotStart(Exception):
+    """The gateway cannot start; the message tells the operator what to change."""
+
+
+def run_gateway(settings: Settings, *, with_supervisor: bool) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. Messages go to the log."""
+    setproctitle.setproctitle("qwen3-asr: gateway")
+    configure_logging(settings.log_level)
+    _say_what_is_set(settings, os.environ)
+    _allow_many_files()
+    try:
+        lock_links(settings.data_dir)  # kept until the process ends
+        asyncio.run(_serve(settings, with_supervisor=with_supervisor))
+    except (LinkError, CannotStart) as error:
+        logger.error(str(error))
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings, *, with_supervisor: bool) -> None:
+    signals = _Signals()
+    async with AsyncExitStack() as stack:
+        gateway, link = await stack.enter_async_context(_gateway(settings))
+        server = HttpServer(build_app(gateway), settings, overloaded=build_overloaded_app())
+        try:
+            await server.start()
+        except OSError as error:
+            raise CannotStart(
+                f"Cannot listen on HOST {settings.host}, PORT {settings.port}: {error.strerror}"
+            ) from error
+        if with_supervisor:
+            environment = {**os.environ, "DATA_DIR": str(settings.data_dir)}
+            await stack.enter_async_context(LocalSupervisor(environment, hurry=signals.hurry))
+        fields = {"host": settings.host, "port": server.port, "model": settings.served_model}
+        logger.info(event("gateway listening", fields))
+        await signals.stop.wait()
+        logger.info("gateway stopping")
+        gateway.is_draining = True
+        await server.finish(_drained(link, settings.shutdown_timeout, signals.hurry))
+    logger.info("gateway stopped")
+
+
+@asynccontextmanager
+async def _gateway(settings: Settings) -> AsyncIterator[tuple[Gateway, WorkerLink]]:
+    gateway_id = secrets.token_hex(8)
+    spool = Spool(settings.data_dir / "spool", gateway_id)
+    if swept := spool.open():
+        logger.info(event("spool of an earlier start swept", {"folders": swept}))
+    try:
+        async with WorkerLink(settings, spool.folder, gateway_id) as link:
+            yield Gateway(settings, link, spool), link
+    finally:
+        spool.close()
+
+
+async def _drained(link: WorkerLink, grace: float, hurry: asyncio.Event) -> None:
+    """Wait for the work in flight, as long as nobody is in a hurry."""
+    await first_finished(link.drain(grace), hurry.wait())
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT asks to stop, a second one to stop at once."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self.stop.is_set():
+            self.hurry.set()
+        self.stop.set()
+
+
+def _say_what_is_set(settings: Settings, environment: Mapping[str, str]) -> None:
+    if names := without_effect(environment):
+        logger.warning("these variables have no effect here: %s", ", ".join(names))
+    if not settings.accepted_keys:
+        level = logging.INFO if settings.is_loopback_only else logging.WARNING
+        logger.log(level, "no API_KEYS are set: whoever reaches HOST and PORT may use the server")
+
+
+def _allow_many_files() -> None:
+    """A connection and an upload take a descriptor each; the usual soft limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,110 @@
+"""Serves an ASGI app over HTTP/1.1: listens, and ends by letting requests in flight finish.
+
+uvicorn's own server is not used: it polls ten times a second, ends with the signal's status instead
+of 0, and stops listening before the app could tell probes that it is ending.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, cast
+
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+
+from gateway.connection import Connection, Connections
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
+
+MAX_HEADER_BYTES = 64 * 1024
+BACKLOG = 2048
+CLOSE_TIMEOUT = 1.0
+"""Seconds that answers already written get to leave, when the server ends."""
+
+
+class HttpServer:
+    """One listening address and its connections."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, *, overloaded: ASGIApp) -> None:
+        self._host, self._port = settings.host, settings.port
+        self._connections = Connections(
+            max_connections=settings.max_connections,
+            header_timeout=settings.header_timeout,
+            overloaded=overloaded,
+        )
+        self._config = _uvicorn_config(app, settings)
+        self._listener: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on, also where the system chose it."""
+        assert self._listener is not None, "the server was not started"
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Listen. Raises OSError where the address cannot be had."""
+        loop = asyncio.get_running_loop()
+
+        def connection() -> Connection:
+            return Connection(self._config, self._connections, {}, loop)
+
+        self._listener = await loop.create_server(
+            connection, self._host, self._port, backlog=BACKLOG
+        )
+
+    async def finish(self, work: Awaitable[None]) -> None:
+        """End: idle connections close at once, requests in flight are cancelled after `work`.
+
+        Until then new connections are served, so that the app can refuse them in words.
+        """
+        in_flight = set(self._connections.tasks)
+        for connection in list(self._connections.connections):
+            connection.shutdown()
+        await work
+        await _settle(in_flight)
+        await self.abort()
+
+    async def abort(self) -> None:
+        """Close everything; requests in flight are cancelled and may still answer."""
+        if self._listener is not None:
+            self._listener.close()
+        for task in set(self._connections.tasks):
+            task.cancel()
+        await _settle(self._connections.tasks)
+        for connection in list(self._connections.connections):
+            connection.shutdown()
+        if self._connections.connections:
+            await _within(CLOSE_TIMEOUT, self._connections.all_closed.wait())
+
+
+async def _settle(tasks: set[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(set(tasks), timeout=CLOSE_TIMEOUT)
+
+
+async def _within(seconds: float, waiting: Awaitable[object]) -> None:
+    try:
+        await asyncio.wait_for(waiting, seconds)
+    except TimeoutError:
+        return
+
+
+def _uvicorn_config(app: ASGIApp, settings: Settings) -> Config:
+    config = Config(
+        cast("ASGI3Application", app),
+        interface="asgi3",
+        http=Connection,
+        ws="none",
+        ws_per_message_deflate=False,  # 170 kB a connection, and speech hardly compresses
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_timeout,  # type: ignore[arg-type]  # call_later's
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    config.load()
+    return config

@@ -1,0 +1,166 @@
+"""The gateway's settings, read once at start from environment variables."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from protocol.environment import byte_count, choice, comma_list, number, setting, whole_number
+
+FOREVER = 10 * 365 * 86400.0
+"""Upper end of the ranges of timeouts."""
+
+WITHOUT_EFFECT = frozenset(
+    (
+        "ASR_USE_SERVER_VAD",
+        "DUAL_MODEL",
+        "FAST_MODEL_ID",
+        "FORCED_ALIGNER_ID",
+        "GATEWAY_MODE",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "QUANTIZE",
+        "SSE_CHUNK_SECONDS",
+        "SSE_OVERLAP_SECONDS",
+        "SUBTITLE_MAX_DURATION",
+        "SUBTITLE_MIN_DURATION",
+        "SUBTITLE_MIN_GAP",
+        "SUBTITLE_PAUSE_THRESHOLD",
+        "TRANSLATE_MODEL",
+        "WORKER_HOST",
+        "WORKER_PORT",
+        "WS_BUFFER_SIZE",
+        "WS_FLUSH_SILENCE_MS",
+        "WS_WINDOW_MAX_S",
+    )
+)
+"""Variables jaaacki/qwen3-asr reads and this server does not."""
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """One key a caller may present. The key itself is not kept, so it cannot be logged."""
+
+    digest: bytes = field(repr=False)
+    """SHA-256 of the key."""
+
+    @classmethod
+    def of(cls, key: str) -> "ApiKey":
+        return cls(hashlib.sha256(key.encode("utf-8")).digest())
+
+    @property
+    def key_id(self) -> str:
+        """Names the key in logs and stored state: the first eight hex digits of its SHA-256."""
+        return self.digest.hex()[:8]
+
+
+def default_data_dir() -> Path:
+    """The user's data folder, by the XDG base directory specification."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    root = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
+    return root / "qwen3-asr"
+
+
+def _text(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of text")
+    return text
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _api_keys(text: str) -> tuple[ApiKey, ...]:
+    keys = comma_list(text)
+    if not keys:
+        raise ValueError("names no key: unset it to serve without keys")
+    if not all(re.fullmatch(r"[!-~]+", key) for key in keys):
+        raise ValueError("keys are of printable ASCII characters without spaces")
+    return tuple(ApiKey.of(key) for key in keys)
+
+
+def _api_keys_file(text: str) -> tuple[ApiKey, ...]:
+    try:
+        lines = Path(text).expanduser().read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise ValueError("must name a readable text file with one key a line") from None
+    return _api_keys(",".join(line for line in lines if not line.lstrip().startswith("#")))
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(origin.rstrip("/").lower() for origin in comma_list(text))
+    for origin in origins:
+        if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
+            raise ValueError("must be origins such as https://asr.example.com, or *")
+    return origins
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operator can set; docs/configuration.md has a line for each variable."""
+
+    host: str = setting("HOST", "127.0.0.1", _text)
+    """Address to listen on: 0.0.0.0 or :: for every interface."""
+    port: int = setting("PORT", 8000, whole_number(0, 65535))
+    """0 lets the system choose; the log names the port."""
+    model_id: str = setting("MODEL_ID", "Qwen/Qwen3-ASR-1.7B", _text)
+    """A model hub id, a folder, or `embedded`."""
+    data_dir: Path = setting("DATA_DIR", default_data_dir, _folder)  # noqa: RUF009
+    """Holds the spool of uploads, the sockets to workers, state and caches."""
+    idle_timeout: float = setting("IDLE_TIMEOUT", 300.0, number(0, FOREVER))
+    """Seconds without work after which the engine process ends; 0 keeps it for ever."""
+    request_timeout: float = setting("REQUEST_TIMEOUT", 300.0, number(1, FOREVER))
+    """Seconds a request may stand still; its length is not limited."""
+    worker_start_timeout: float = setting("WORKER_START_TIMEOUT", 120.0, number(1, FOREVER))
+    """Seconds a request may wait while an engine starts."""
+    max_upload_bytes: int = setting("MAX_UPLOAD_BYTES", 2 * 1024**3, byte_count)
+    """Larger recordings are refused with 413."""
+    max_waiting_requests: int = setting("MAX_WAITING_REQUESTS", 256, whole_number(1, 100_000))
+    """More are refused with 503."""
+    max_connections: int = setting("MAX_CONNECTIONS", 2000, whole_number(1, 100_000))
+    """More open connections are answered 503."""
+    header_timeout: float = setting("HEADER_TIMEOUT", 10.0, number(0.05, FOREVER))
+    """Seconds a client may take to send a request's headers."""
+    body_timeout: float = setting("BODY_TIMEOUT", 30.0, number(0.05, FOREVER))
+    """Seconds an upload may stand still."""
+    keep_alive_timeout: float = setting("KEEP_ALIVE_TIMEOUT", 75.0, number(0.05, FOREVER))
+    """Seconds an idle connection is kept. Longer than the 60 s common among load balancers, which
+    otherwise send requests into a closing connection."""
+    shutdown_timeout: float = setting("SHUTDOWN_TIMEOUT", 20.0, number(0, FOREVER))
+    """Seconds that requests in flight get at SIGTERM."""
+    api_keys: tuple[ApiKey, ...] = setting("API_KEYS", (), _api_keys)
+    """Keys callers may present; none at all leaves the server open."""
+    api_keys_file: tuple[ApiKey, ...] = setting("API_KEYS_FILE", (), _api_keys_file)
+    """Further keys, from a file with one a line; # begins a comment line."""
+    allowed_origins: tuple[str, ...] = setting("ALLOWED_ORIGINS", (), _origins)
+    """Origins whose web pages may use the server; * for any."""
+    worker_link: str = setting("WORKER_LINK", "ipc", _text)
+    """`ipc` (sockets in DATA_DIR), or tcp://HOST:PORT for workers on other hosts."""
+    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, _folder)  # noqa: RUF009
+    """Folder with the keys of a tcp link."""
+    log_level: str = setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"))
+
+    @property
+    def accepted_keys(self) -> tuple[ApiKey, ...]:
+        """Every key that is accepted, wherever it was set."""
+        return self.api_keys + self.api_keys_file
+
+    @property
+    def is_loopback_only(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @property
+    def served_model(self) -> str:
+        """The model's public name: of a folder only its own name, never the path to it."""
+        if self.model_id.startswith(("/", ".", "~")) or os.path.isdir(self.model_id):
+            return Path(self.model_id).expanduser().absolute().name or "model"
+        return self.model_id
+
+
+def without_effect(environment: Mapping[str, str]) -> list[str]:
+    """Variables that are set for jaaacki/qwen3-asr but do nothing here."""
+    return sorted(name for name in WITHOUT_EFFECT if environment.get(name, "").strip())

@@ -1,0 +1,3 @@
+"""The version of this package, read once, without the weight of importlib.metadata."""
+
+VERSION = "0.1.0"
