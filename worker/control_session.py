@@ -142,11 +142,11 @@ class ControlSession:
 
     def _refused(self, refusal: Refused, now: float) -> list[Reaction]:
         self._is_welcome = False
-        if refusal.code == "protocol_version":
-            return [Shutdown(ExitStatus.PROTOCOL_VERSION)]
         if self._refusal is None:
             self._refused_at = now
         self._refusal = refusal
+        if refusal.code == "protocol_version":
+            return [Shutdown(ExitStatus.PROTOCOL_VERSION)]
         if now - self._refused_at < self._timing.refusal_patience:
             return []
         return [Shutdown(ExitStatus.WORKER_ID_TAKEN)]

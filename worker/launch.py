@@ -23,14 +23,19 @@ class Launch(Value):
 
     def arguments(self) -> list[str]:
         """To append to ENGINE_COMMAND."""
-        return [str(self.epoch), str(self.status_descriptor), str(self.supervisor_pid)]
+        values = (self.epoch, self.status_descriptor, self.supervisor_pid)
+        return [text for pair in zip(OPTIONS, map(str, values), strict=True) for text in pair]
+
+
+OPTIONS = ("--epoch", "--status-pipe", "--supervisor")
 
 
 def parse_launch(arguments: Sequence[str]) -> Launch:
     """The launch behind sys.argv[1:]; raises ValueError where a person typed something else."""
-    if len(arguments) != 3 or not all(argument.isdecimal() for argument in arguments):
+    names, values = tuple(arguments[::2]), arguments[1::2]
+    if names != OPTIONS or len(values) != 3 or not all(value.isdecimal() for value in values):
         raise ValueError("the engine process is started by its supervisor: run qwen3-asr worker")
-    epoch, status_descriptor, supervisor_pid = map(int, arguments)
+    epoch, status_descriptor, supervisor_pid = map(int, values)
     return Launch(epoch, status_descriptor, supervisor_pid)
 
 

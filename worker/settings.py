@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from protocol.environment import choice, flag, number, read_settings, setting, whole_number
+from protocol.environment import (
+    BadSettings,
+    choice,
+    flag,
+    number,
+    read_settings,
+    setting,
+    whole_number,
+)
 from protocol.sockets import LinkError, link_addresses
 
 FOREVER = 10 * 365 * 86400.0
@@ -26,12 +34,15 @@ def usable_cpus() -> int:
     allowed = len(os.sched_getaffinity(0))
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):  # no cgroup v2 here: no quota
+            return min(allowed, quota_cpus(file.read()) or allowed)
+    except OSError:  # no cgroup v2 here, or the root group: no quota
         return allowed
-    if quota == "max":
-        return allowed
-    return max(1, min(allowed, int(quota) // int(period)))
+
+
+def quota_cpus(cpu_max: str) -> int | None:
+    """Whole CPUs in the text of a cgroup's cpu.max, at least 1; None without a quota."""
+    quota, period = cpu_max.split()
+    return None if quota == "max" else max(1, int(quota) // int(period))
 
 
 def _threads() -> int:
@@ -117,4 +128,7 @@ def read_worker_settings(environment: Mapping[str, str]) -> WorkerSettings:
     threads = environment.get("OMP_NUM_THREADS", "")
     if not environment.get("MKL_NUM_THREADS", "").strip():
         environment = {**environment, "MKL_NUM_THREADS": threads}
-    return read_settings(WorkerSettings, environment)
+    settings = read_settings(WorkerSettings, environment)
+    if settings.max_chunk_seconds < settings.chunk_seconds:
+        raise BadSettings("MAX_CHUNK_SECONDS: must not be below CHUNK_SECONDS")
+    return settings
