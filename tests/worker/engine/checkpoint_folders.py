@@ -26,8 +26,8 @@ def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def scrambled(folder: Path) -> Path:
-    """The embedded checkpoint's shape with random weights large enough to talk: it answers any
-    sound with long, varied output that hangs on every sample, so mixed-up rows cannot hide."""
+    """The embedded checkpoint's shape with random weights, scaled so that each token hangs on all
+    of the audio: its long, senseless answers show every mix-up that sound answers would forgive."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -36,7 +36,15 @@ def scrambled(folder: Path) -> Path:
     tensors = load_file(EMBEDDED / "model.safetensors")
     for name, tensor in tensors.items():
         if tensor.dim() > 1:
-            scale = tensor[0].numel() ** -0.5 * (0.5 if "audio_tower" in name else 1.2)
+            scale = _scale(name) * tensor[0].numel() ** -0.5
             tensors[name] = torch.randn(tensor.shape, generator=generator) * scale
+        elif "q_norm" in name or "k_norm" in name:
+            tensors[name] = torch.full_like(tensor, 2.0)
     save_file(tensors, folder / "model.safetensors")
     return folder
+
+
+def _scale(name: str) -> float:
+    if "audio_tower" in name:
+        return 1.5
+    return 3.0 if "o_proj" in name or "v_proj" in name else 1.0

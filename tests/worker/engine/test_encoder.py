@@ -18,6 +18,7 @@ LENGTHS = [0.3, 0.99, 1.0, 7.99, 8.0, 8.01, 12.0, 16.0, 24.5]
 @cache
 def tower() -> Any:
     """A random encoder of the package: three layers are enough for windows to mix if they could."""
+    torch.set_num_threads(1)  # two threads on a busy machine wait for each other
     modeling = import_modeling()
     config = modeling.Qwen3ASRAudioEncoderConfig(
         d_model=64,

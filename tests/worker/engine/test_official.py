@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from worker.text.model_output import parse_model_output
 
 from tests.worker.engine.checkpoint_folders import EMBEDDED, copied, edit_json, scrambled
 from worker.engine import placement
@@ -26,10 +25,11 @@ from worker.engine.interface import (
 from worker.engine.official import OfficialTransformersEngine
 from worker.engine.prompt import Prompter
 from worker.engine.weights import load_model
+from worker.text.model_output import parse_model_output
 
 
 def settings(model_id: str | Path) -> EngineSettings:
-    return EngineSettings(str(model_id), cache_dir=Path("unused"), device="cpu", threads=2)
+    return EngineSettings(str(model_id), cache_dir=Path("unused"), device="cpu", threads=1)
 
 
 def loaded(model_id: str | Path) -> OfficialTransformersEngine:
@@ -125,11 +125,12 @@ def test_loading_reports_its_stages_in_order() -> None:
 
 def test_threads_are_those_of_the_settings() -> None:
     OfficialTransformersEngine(
-        EngineSettings("embedded", Path("unused"), device="cpu", threads=1)
+        EngineSettings("embedded", Path("unused"), device="cpu", threads=2)
     ).load(lambda _progress: None)
 
-    assert torch.get_num_threads() == 1
-    torch.set_num_threads(2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert threads == 2
 
 
 def test_the_checkpoints_limit_on_chunks_is_known_after_loading(tmp_path: Path) -> None:
@@ -174,7 +175,6 @@ def test_each_chunk_of_a_batch_is_transcribed_as_if_alone(talker: Engine) -> Non
                 (3.3, None, "budget " * 40),
                 (8.01, None, ""),
                 (12.0, "German", ""),
-                (20.5, None, "x"),
             ]
         )
     ]
