@@ -91,8 +91,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self.flow.pause_reading()  # receive() of the app resumes it
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY:
+        has_unread_body = self.conn.their_state is h11.SEND_BODY
+        super().on_response_complete()  # may begin the next, pipelined request
+        if has_unread_body:
             # The boundary has waited long enough for the rest of a refused body.
             self.transport.close()
         self._watch_headers()

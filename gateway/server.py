@@ -5,7 +5,7 @@ of 0, and stops listening before the app could tell probes that it is ending.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING, cast
 
 from starlette.types import ASGIApp
@@ -43,6 +43,11 @@ class HttpServer:
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
+    @property
+    def requests_in_flight(self) -> frozenset[asyncio.Task[None]]:
+        """One task for each request that is not answered yet."""
+        return frozenset(self._connections.tasks)
+
     async def start(self) -> None:
         """Listen. Raises OSError where the address cannot be had."""
         loop = asyncio.get_running_loop()
@@ -59,7 +64,7 @@ class HttpServer:
 
         Until then new connections are served, so that the app can refuse them in words.
         """
-        in_flight = set(self._connections.tasks)
+        in_flight = self.requests_in_flight
         for connection in list(self._connections.connections):
             connection.shutdown()
         await work
@@ -70,18 +75,18 @@ class HttpServer:
         """Close everything; requests in flight are cancelled and may still answer."""
         if self._listener is not None:
             self._listener.close()
-        for task in set(self._connections.tasks):
+        for task in self.requests_in_flight:
             task.cancel()
-        await _settle(self._connections.tasks)
+        await _settle(self.requests_in_flight)
         for connection in list(self._connections.connections):
             connection.shutdown()
         if self._connections.connections:
             await _within(CLOSE_TIMEOUT, self._connections.all_closed.wait())
 
 
-async def _settle(tasks: set[asyncio.Task[None]]) -> None:
+async def _settle(tasks: Collection[asyncio.Task[None]]) -> None:
     if tasks:
-        await asyncio.wait(set(tasks), timeout=CLOSE_TIMEOUT)
+        await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT)
 
 
 async def _within(seconds: float, waiting: Awaitable[object]) -> None:

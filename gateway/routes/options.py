@@ -3,10 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from protocol.languages import UnknownLanguage, parse_language
-
 from gateway.errors import BadRequest
 from gateway.multipart import Form
+from protocol.languages import UnknownLanguage, parse_language
 
 FORMATS = ("json", "text")
 MAX_PROMPT_BYTES = 8 * 1024

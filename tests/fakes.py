@@ -1,0 +1,82 @@
+"""Hand-written fakes shared by tests: each does what its real counterpart promises, from a script."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from gateway.worker_client.interface import (
+    ClientSnapshot,
+    TranscriptionFailed,
+    TranscriptionRequest,
+    WorkerSnapshot,
+)
+from protocol.transcription import ChunkDone, Final, Progress
+
+ScriptedMessage = ChunkDone | Progress | Final | TranscriptionFailed | Exception
+
+
+def chunk_done(
+    text: str,
+    *,
+    language: str | None = "English",
+    index: int = 0,
+    start: int = 0,
+    end: int = 16_000,
+    request_id: str = "req_1",
+) -> ChunkDone:
+    """A finished chunk of one second with plausible token counts."""
+    return ChunkDone(request_id, 1, index, start, end, language, text, 20, 13, 5)
+
+
+def final(*, chunks: int = 1, audio_seconds: float = 1.0, request_id: str = "req_1") -> Final:
+    """The end of a request that went well."""
+    return Final(request_id, 1, chunks, audio_seconds)
+
+
+def worker_snapshot(state: str = "ready", *, failure: str | None = None) -> WorkerSnapshot:
+    """One worker as health answers see it."""
+    return WorkerSnapshot("worker-1", state, "embedded", "", 0, None, failure, None, 0)
+
+
+def client_snapshot(
+    *states: str, waiting_requests: int = 0, reason: str | None = None
+) -> ClientSnapshot:
+    """Workers in these states; a reason means that none can serve."""
+    workers = tuple(worker_snapshot(state) for state in states)
+    return ClientSnapshot(workers, waiting_requests, reason is None, reason)
+
+
+class FakeWorkerClient:
+    """A WorkerClient that plays a script to every request, as soon as `gate` is open."""
+
+    def __init__(self, *script: ScriptedMessage) -> None:
+        self.script: Sequence[ScriptedMessage] = script or (chunk_done("one two"), final())
+        self.state = client_snapshot("stopped")
+        self.requests: list[TranscriptionRequest] = []
+        self.contents: list[bytes] = []
+        """What lay on the spool when each request came."""
+        self.cancelled: list[str] = []
+        """Requests whose caller went before their end."""
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.arrived = asyncio.Event()
+        self.was_cancelled = asyncio.Event()
+
+    async def transcribe(
+        self, request: TranscriptionRequest
+    ) -> AsyncGenerator[ChunkDone | Progress | Final, None]:
+        self.requests.append(request)
+        self.contents.append(request.upload_path.read_bytes())
+        self.arrived.set()
+        try:
+            await self.gate.wait()
+            for message in self.script:
+                if isinstance(message, Exception):
+                    raise message
+                yield message
+        except (asyncio.CancelledError, GeneratorExit):
+            self.cancelled.append(request.request_id)
+            self.was_cancelled.set()
+            raise
+
+    def snapshot(self) -> ClientSnapshot:
+        return self.state

@@ -1,0 +1,202 @@
+"""Abuse over raw sockets, and the bounds that answer it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import FakeWorkerClient
+from tests.gateway.harness import (
+    file_part,
+    is_closed,
+    multipart_body,
+    read_answer,
+    request,
+    running_server,
+    upload_request,
+)
+
+
+async def test_headers_that_never_end_are_ended(tmp_path: Path) -> None:
+    async with running_server(tmp_path, header_timeout=0.05) as server:
+        async with server.connection() as (reader, writer):
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: loc")
+            answer = await read_answer(reader)
+
+            assert answer.status == 408
+            assert answer.error["code"] == "request_timeout"
+            assert await is_closed(reader)
+
+
+async def test_connection_that_says_nothing_is_ended(tmp_path: Path) -> None:
+    async with running_server(tmp_path, header_timeout=0.05) as server:
+        async with server.connection() as (reader, _):
+            assert (await read_answer(reader)).status == 408
+
+
+async def test_dripping_headers_do_not_buy_time(tmp_path: Path) -> None:
+    async with running_server(tmp_path, header_timeout=0.05) as server:
+        async with server.connection() as (reader, writer):
+            writer.write(b"GET /livez HTTP/1.1\r\n")
+            answering = asyncio.ensure_future(read_answer(reader))
+            while not answering.done():
+                writer.write(b"a: b\r\n")
+                await asyncio.wait((answering,), timeout=0.005)
+
+            assert (await answering).status == 408
+
+
+async def test_second_request_on_a_connection_has_the_same_time(tmp_path: Path) -> None:
+    async with running_server(tmp_path, header_timeout=0.2) as server:
+        async with server.connection() as (reader, writer):
+            writer.write(request("GET", "/livez"))
+            assert (await read_answer(reader)).status == 200
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: loc")
+
+            assert (await read_answer(reader)).status == 408
+
+
+async def test_quiet_connection_between_requests_is_kept_for_its_own_time(tmp_path: Path) -> None:
+    async with running_server(tmp_path, keep_alive_timeout=0.05) as server:
+        async with server.connection() as (reader, writer):
+            writer.write(request("GET", "/livez"))
+            await read_answer(reader)
+
+            assert await is_closed(reader)
+
+
+async def test_long_work_is_not_taken_for_a_stalled_client(tmp_path: Path) -> None:
+    client = FakeWorkerClient()
+    client.gate.clear()
+
+    async with (
+        running_server(
+            tmp_path, client, header_timeout=0.05, body_timeout=0.05, keep_alive_timeout=0.05
+        ) as server,
+        server.connection() as (reader, writer),
+    ):
+        writer.write(upload_request(file_part()))
+        await client.arrived.wait()
+        asyncio.get_running_loop().call_later(0.3, client.gate.set)
+
+        assert (await read_answer(reader)).status == 200
+
+
+async def test_huge_headers_are_refused(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        answer = await server.send(request("GET", "/livez", headers={"A": "x" * 100_000}))
+
+    assert answer.status == 400
+    assert answer.error["code"] == "invalid_http"
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_gets_the_envelope_and_a_close(
+    tmp_path: Path, nonsense: bytes
+) -> None:
+    async with running_server(tmp_path) as server, server.connection() as (reader, writer):
+        writer.write(nonsense)
+        answer = await read_answer(reader)
+
+        assert answer.status in (400, 501)
+        assert answer.error["code"] == "invalid_http"
+        assert await is_closed(reader)
+
+
+async def test_broken_framing_in_a_body_leaves_no_file(tmp_path: Path) -> None:
+    head = request(
+        "POST",
+        "/v1/audio/transcriptions",
+        headers={
+            "Content-Type": "multipart/form-data; boundary=b",
+            "Transfer-Encoding": "chunked",
+        },
+    )
+    body = multipart_body(file_part(bytes(5000)))[:1000]
+
+    async with running_server(tmp_path) as server:
+        answer = await server.send(head + b"3e8\r\n" + body + b"\r\n", b"nonsense\r\n")
+        await asyncio.gather(*server.server.requests_in_flight)
+
+        assert answer.status == 400
+        assert server.spool_files == []
+
+
+async def test_http_1_0_probe_without_host_is_answered(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, server.connection() as (reader, writer):
+        writer.write(b"OPTIONS / HTTP/1.0\r\n\r\n")
+        answer = await read_answer(reader)
+
+        assert answer.status == 200
+        assert await is_closed(reader)
+
+
+async def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, server.connection() as (reader, writer):
+        writer.write(
+            request("GET", "/livez")
+            + upload_request(file_part(bytes(200_000)))
+            + request("GET", "/nowhere")
+        )
+
+        assert [(await read_answer(reader)).status for _ in range(3)] == [200, 200, 404]
+
+
+async def test_upgrade_nobody_offers_is_answered_as_a_plain_request(tmp_path: Path) -> None:
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+
+    async with running_server(tmp_path) as server:
+        known = await server.send(request("GET", "/livez", headers=headers))
+        unknown = await server.send(request("GET", "/v1/realtime", headers=headers))
+
+    assert (known.status, unknown.status) == (200, 404)
+    assert unknown.error["code"] == "not_found"
+
+
+async def test_connections_beyond_the_limit_are_told_and_later_ones_served(tmp_path: Path) -> None:
+    async with running_server(tmp_path, max_connections=1) as server:
+        async with server.connection() as (reader, writer):
+            writer.write(request("GET", "/livez"))
+            await read_answer(reader)
+            refused = await server.get("/livez")
+            writer.write(request("GET", "/livez"))
+            served = await read_answer(reader)
+
+        assert (refused.status, served.status) == (503, 200)
+        assert refused.error["code"] == "queue_full"
+        assert "retry-after" in refused.headers
+
+
+async def test_slow_reader_of_the_body_holds_little_memory(tmp_path: Path) -> None:
+    """While the app does not ask for more, what a client sends stays in the client's kernel."""
+    client = FakeWorkerClient()
+    client.gate.clear()
+
+    async with running_server(tmp_path, client) as server:
+        async with server.connection() as (reader, writer):
+            writer.write(upload_request(file_part()))
+            await client.arrived.wait()
+            writer.transport.set_write_buffer_limits(high=0)
+            writer.write(b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+            writing = asyncio.ensure_future(_flood(writer, 100_000_000))
+            client.gate.set()
+            assert (await read_answer(reader)).status == 200
+            assert (await read_answer(reader)).status in (405, 413)
+            writing.cancel()
+
+
+async def _flood(writer: asyncio.StreamWriter, size: int) -> None:
+    for _ in range(size // 65_536):
+        writer.write(bytes(65_536))
+        await writer.drain()
