@@ -1,4 +1,4 @@
-"""Hand-written fakes shared by tests: each does what its real counterpart promises, from a script."""
+"""Hand-written fakes shared by tests: each keeps its real counterpart's promises, from a script."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence

@@ -1,4 +1,4 @@
-"""Runs the real app behind the real HTTP server in the test's own loop, and speaks to it in bytes."""
+"""The real app behind the real HTTP server in the test's own loop; tests speak to it in bytes."""
 
 import asyncio
 import json
@@ -89,9 +89,7 @@ async def running_server(
     folder: Path, client: FakeWorkerClient | None = None, **settings: Any
 ) -> AsyncIterator[RunningServer]:
     """The app and its server, ended in the end as at SIGTERM."""
-    chosen = Settings(
-        **{"port": 0, "data_dir": folder, "model_id": "embedded", **settings}  # type: ignore[arg-type]
-    )
+    chosen = Settings(**{"port": 0, "data_dir": folder, "model_id": "embedded", **settings})
     client = client or FakeWorkerClient()
     spool = Spool(folder / "spool", GATEWAY_ID)
     spool.open()

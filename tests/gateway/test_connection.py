@@ -18,51 +18,61 @@ from tests.gateway.harness import (
 
 
 async def test_headers_that_never_end_are_ended(tmp_path: Path) -> None:
-    async with running_server(tmp_path, header_timeout=0.05) as server:
-        async with server.connection() as (reader, writer):
-            writer.write(b"GET /livez HTTP/1.1\r\nHost: loc")
-            answer = await read_answer(reader)
+    async with (
+        running_server(tmp_path, header_timeout=0.05) as server,
+        server.connection() as (reader, writer),
+    ):
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: loc")
+        answer = await read_answer(reader)
 
-            assert answer.status == 408
-            assert answer.error["code"] == "request_timeout"
-            assert await is_closed(reader)
+        assert answer.status == 408
+        assert answer.error["code"] == "request_timeout"
+        assert await is_closed(reader)
 
 
 async def test_connection_that_says_nothing_is_ended(tmp_path: Path) -> None:
-    async with running_server(tmp_path, header_timeout=0.05) as server:
-        async with server.connection() as (reader, _):
-            assert (await read_answer(reader)).status == 408
+    async with (
+        running_server(tmp_path, header_timeout=0.05) as server,
+        server.connection() as (reader, _),
+    ):
+        assert (await read_answer(reader)).status == 408
 
 
 async def test_dripping_headers_do_not_buy_time(tmp_path: Path) -> None:
-    async with running_server(tmp_path, header_timeout=0.05) as server:
-        async with server.connection() as (reader, writer):
-            writer.write(b"GET /livez HTTP/1.1\r\n")
-            answering = asyncio.ensure_future(read_answer(reader))
-            while not answering.done():
-                writer.write(b"a: b\r\n")
-                await asyncio.wait((answering,), timeout=0.005)
+    async with (
+        running_server(tmp_path, header_timeout=0.05) as server,
+        server.connection() as (reader, writer),
+    ):
+        writer.write(b"GET /livez HTTP/1.1\r\n")
+        answering = asyncio.ensure_future(read_answer(reader))
+        while not answering.done():
+            writer.write(b"a: b\r\n")
+            await asyncio.wait((answering,), timeout=0.005)
 
-            assert (await answering).status == 408
+        assert (await answering).status == 408
 
 
 async def test_second_request_on_a_connection_has_the_same_time(tmp_path: Path) -> None:
-    async with running_server(tmp_path, header_timeout=0.2) as server:
-        async with server.connection() as (reader, writer):
-            writer.write(request("GET", "/livez"))
-            assert (await read_answer(reader)).status == 200
-            writer.write(b"GET /livez HTTP/1.1\r\nHost: loc")
+    async with (
+        running_server(tmp_path, header_timeout=0.2) as server,
+        server.connection() as (reader, writer),
+    ):
+        writer.write(request("GET", "/livez"))
+        assert (await read_answer(reader)).status == 200
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: loc")
 
-            assert (await read_answer(reader)).status == 408
+        assert (await read_answer(reader)).status == 408
 
 
 async def test_quiet_connection_between_requests_is_kept_for_its_own_time(tmp_path: Path) -> None:
-    async with running_server(tmp_path, keep_alive_timeout=0.05) as server:
-        async with server.connection() as (reader, writer):
-            writer.write(request("GET", "/livez"))
-            await read_answer(reader)
+    async with (
+        running_server(tmp_path, keep_alive_timeout=0.05) as server,
+        server.connection() as (reader, writer),
+    ):
+        writer.write(request("GET", "/livez"))
+        await read_answer(reader)
 
-            assert await is_closed(reader)
+        assert await is_closed(reader)
 
 
 async def test_long_work_is_not_taken_for_a_stalled_client(tmp_path: Path) -> None:
@@ -183,17 +193,16 @@ async def test_slow_reader_of_the_body_holds_little_memory(tmp_path: Path) -> No
     client = FakeWorkerClient()
     client.gate.clear()
 
-    async with running_server(tmp_path, client) as server:
-        async with server.connection() as (reader, writer):
-            writer.write(upload_request(file_part()))
-            await client.arrived.wait()
-            writer.transport.set_write_buffer_limits(high=0)
-            writer.write(b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
-            writing = asyncio.ensure_future(_flood(writer, 100_000_000))
-            client.gate.set()
-            assert (await read_answer(reader)).status == 200
-            assert (await read_answer(reader)).status in (405, 413)
-            writing.cancel()
+    async with running_server(tmp_path, client) as server, server.connection() as (reader, writer):
+        writer.write(upload_request(file_part()))
+        await client.arrived.wait()
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.write(b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n")
+        writing = asyncio.ensure_future(_flood(writer, 100_000_000))
+        client.gate.set()
+        assert (await read_answer(reader)).status == 200
+        assert (await read_answer(reader)).status in (405, 413)
+        writing.cancel()
 
 
 async def _flood(writer: asyncio.StreamWriter, size: int) -> None:

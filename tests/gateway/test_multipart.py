@@ -1,3 +1,5 @@
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,7 @@ def read(pieces: list[bytes]) -> tuple[Form, bytes]:
 @given(st.lists(st.integers(min_value=0, max_value=len(BODY)), max_size=20))
 def test_result_does_not_depend_on_how_the_body_was_cut(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(BODY)]
-    pieces = [BODY[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [BODY[start:end] for start, end in itertools.pairwise(edges)]
 
     assert read(pieces) == read([BODY])
 

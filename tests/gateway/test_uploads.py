@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import spool
 from gateway.multipart import MAX_FIELDS, MAX_OVERHEAD_BYTES
+from gateway.spool import Spool
 from gateway.uploads import is_too_slow
 from tests.fakes import FakeWorkerClient
 from tests.gateway.harness import (
@@ -50,7 +50,7 @@ async def test_chunked_body_without_length_is_received(tmp_path: Path) -> None:
         b"Content-Disposition: form-data; name=file; filename=upload\r\n\r\nspeech",
         b'content-disposition: form-data; filename="x"; name="file"\r\n'
         b"Content-Type: application/octet-stream\r\n\r\nspeech",
-        'Content-Disposition: form-data; name="file"; filename="Gruß %22.mp3"\r\n\r\nspeech'.encode(),
+        'Content-Disposition: form-data; name="file"; filename="ß%22.mp3"\r\n\r\nspeech'.encode(),
     ],
     ids=["no filename or type", "no quotes or type", "octet-stream", "UTF-8 filename"],
 )
@@ -142,13 +142,15 @@ async def test_chunked_body_that_never_ends_is_refused_at_the_limit(tmp_path: Pa
     head = request("POST", PATH, headers={**MULTIPART, "Transfer-Encoding": "chunked"})
     piece = b"%x\r\n%b\r\n" % (65_536, bytes(65_536))
 
-    async with running_server(tmp_path, max_upload_bytes=100_000) as server:
-        async with server.connection() as (reader, writer):
-            writer.write(head + b"5\r\n--b\r\n\r\n")
-            writer.write(chunked(file_part(b""), 1000)[: -len(b"0\r\n\r\n")])
-            for _ in range(4):
-                writer.write(piece)
-            answer = await read_answer(reader)
+    async with (
+        running_server(tmp_path, max_upload_bytes=100_000) as server,
+        server.connection() as (reader, writer),
+    ):
+        writer.write(head + b"5\r\n--b\r\n\r\n")
+        writer.write(chunked(file_part(b""), 1000)[: -len(b"0\r\n\r\n")])
+        for _ in range(4):
+            writer.write(piece)
+        answer = await read_answer(reader)
 
     assert answer.status == 413
 
@@ -158,17 +160,19 @@ async def test_refusal_is_readable_by_a_client_that_sends_on(tmp_path: Path) -> 
     size = 8_000_000
     body = multipart_body(file_part(bytes(size)))
 
-    async with running_server(tmp_path, max_upload_bytes=1000) as server:
-        async with server.connection() as (reader, writer):
-            head = {**MULTIPART, "Connection": "close", "Content-Length": str(len(body))}
-            writer.write(request("POST", PATH, headers=head))
-            for start in range(0, len(body), 65_536):
-                writer.write(body[start : start + 65_536])
-                await writer.drain()
-            answer = await read_answer(reader)
+    async with (
+        running_server(tmp_path, max_upload_bytes=1000) as server,
+        server.connection() as (reader, writer),
+    ):
+        head = {**MULTIPART, "Connection": "close", "Content-Length": str(len(body))}
+        writer.write(request("POST", PATH, headers=head))
+        for start in range(0, len(body), 65_536):
+            writer.write(body[start : start + 65_536])
+            await writer.drain()
+        answer = await read_answer(reader)
 
-            assert answer.status == 413
-            assert await is_closed(reader)
+        assert answer.status == 413
+        assert await is_closed(reader)
 
 
 async def test_client_that_asks_before_sending_is_refused_without_a_100(tmp_path: Path) -> None:
@@ -251,9 +255,9 @@ async def test_client_that_leaves_in_the_middle_leaves_no_file(tmp_path: Path) -
         assert server.client.requests == []
 
 
-async def _until_spooled(folder: spool.Spool) -> None:
+async def _until_spooled(spool: Spool) -> None:
     """Give way to the server until it has begun a file."""
-    while not any(path.is_file() for path in folder.folder.rglob("*")):
+    while not any(path.is_file() for path in spool.folder.rglob("*")):  # noqa: ASYNC110
         await asyncio.sleep(0)
 
 
@@ -282,7 +286,7 @@ async def test_full_disk_is_a_507_and_leaves_no_file(
 
     async with running_server(tmp_path) as server:
         with monkeypatch.context() as patched:
-            patched.setattr(spool.os, "write", full)
+            patched.setattr(os, "write", full)
             answer = await server.upload(file_part())
         after = await server.upload(file_part())
 

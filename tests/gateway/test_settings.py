@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import ApiKey, Settings, without_effect
+from protocol.environment import BadSettings, read_settings
+
+
+def test_defaults_serve_this_machine_alone_with_the_large_model() -> None:
+    settings = read_settings(Settings, {})
+
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.is_loopback_only
+    assert settings.model_id == "Qwen/Qwen3-ASR-1.7B"
+    assert settings.idle_timeout == 300
+    assert settings.max_upload_bytes == 2 * 1024**3
+    assert settings.accepted_keys == ()
+    assert settings.data_dir.name == "qwen3-asr"
+
+
+def test_data_folder_follows_the_xdg_specification(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert read_settings(Settings, {}).data_dir == tmp_path / "qwen3-asr"
+
+    monkeypatch.setenv("XDG_DATA_HOME", "relative/is/ignored")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_settings(Settings, {}).data_dir == tmp_path / ".local" / "share" / "qwen3-asr"
+
+
+def test_all_bad_values_are_told_at_once() -> None:
+    with pytest.raises(BadSettings) as caught:
+        read_settings(Settings, {"PORT": "eighty", "MAX_UPLOAD_BYTES": "2T", "LOG_LEVEL": "loud"})
+
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["PORT", "MAX_UPLOAD_BYTES", "LOG_LEVEL"]
+
+
+def test_api_keys_come_from_variable_and_file_and_are_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# phones\nkey-three\n\n  key-four\n")
+
+    settings = read_settings(
+        Settings, {"API_KEYS": "key-one, key-two,", "API_KEYS_FILE": str(file)}
+    )
+
+    assert settings.accepted_keys == tuple(
+        ApiKey.of(f"key-{number}") for number in ("one", "two", "three", "four")
+    )
+    assert "key-" not in repr(settings)
+
+
+def test_key_id_is_the_beginning_of_its_digest() -> None:
+    # printf secret | sha256sum
+    assert ApiKey.of("secret").key_id == "2bb80d53"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"API_KEYS": ","},
+        {"API_KEYS": "with space"},
+        {"API_KEYS": "ümlaut"},
+        {"API_KEYS_FILE": "/nonexistent/keys"},
+    ],
+)
+def test_keys_that_cannot_work_stop_the_start(environment: dict[str, str]) -> None:
+    with pytest.raises(BadSettings):
+        read_settings(Settings, environment)
+
+
+def test_key_file_without_keys_stops_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# none yet\n")
+
+    with pytest.raises(BadSettings):
+        read_settings(Settings, {"API_KEYS_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback_only"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+    ],
+)
+def test_loopback_is_told_from_addresses_others_reach(host: str, is_loopback_only: bool) -> None:
+    assert read_settings(Settings, {"HOST": host}).is_loopback_only == is_loopback_only
+
+
+def test_model_folder_is_served_under_its_own_name_only(tmp_path: Path) -> None:
+    for model_id, served in (
+        ("Qwen/Qwen3-ASR-0.6B", "Qwen/Qwen3-ASR-0.6B"),
+        ("embedded", "embedded"),
+        (str(tmp_path / "fine-tuned"), "fine-tuned"),
+        ("./models/mine/", "mine"),
+        ("~/models/mine", "mine"),
+        ("/", "model"),
+    ):
+        assert read_settings(Settings, {"MODEL_ID": model_id}).served_model == served
+
+
+def test_origins_are_normalised_and_checked() -> None:
+    settings = read_settings(Settings, {"ALLOWED_ORIGINS": "https://A.example/, null, *"})
+    assert settings.allowed_origins == ("https://a.example", "null", "*")
+
+    with pytest.raises(BadSettings):
+        read_settings(Settings, {"ALLOWED_ORIGINS": "a.example"})
+
+
+def test_variables_of_the_predecessor_that_do_nothing_here_are_found() -> None:
+    environment = {"QUANTIZE": "int8", "WS_BUFFER_SIZE": "", "PORT": "8000", "DUAL_MODEL": "true"}
+
+    assert without_effect(environment) == ["DUAL_MODEL", "QUANTIZE"]
