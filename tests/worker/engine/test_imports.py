@@ -3,6 +3,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 UNUSED = ["accelerate", "gradio", "librosa", "nagisa", "pandas", "scipy", "sklearn", "soundfile"]
 
 
@@ -62,3 +64,35 @@ def test_the_interface_and_the_engine_are_there_before_torch_is() -> None:
     )
 
     assert found == []
+
+
+# Without torch, loading ends where torch would be imported.
+LOAD_WITHOUT_TORCH = """
+import os
+from pathlib import Path
+from worker.engine.interface import EngineFailure, EngineSettings, create_engine
+sys.modules["torch"] = None
+engine = create_engine(EngineSettings("embedded", Path("unused")))
+try:
+    engine.load(lambda _progress: None)
+except EngineFailure as failure:
+    found = [failure.code, failure.message, os.environ["OMP_WAIT_POLICY"]]
+"""
+
+
+def test_missing_torch_is_named_with_the_way_to_install_it() -> None:
+    code, message, _policy = in_a_fresh_process(LOAD_WITHOUT_TORCH)
+
+    assert code == "backend_missing"
+    assert "package torch is missing" in message
+
+
+@pytest.mark.parametrize(("set_before", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_idle_threads_sleep_instead_of_spinning_unless_the_operator_says_so(
+    monkeypatch: pytest.MonkeyPatch, set_before: str | None, policy: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if set_before:
+        monkeypatch.setenv("OMP_WAIT_POLICY", set_before)
+
+    assert in_a_fresh_process(LOAD_WITHOUT_TORCH)[2] == policy

@@ -1,9 +1,11 @@
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -26,6 +28,8 @@ from worker.engine.official import OfficialTransformersEngine
 from worker.engine.prompt import Prompter
 from worker.engine.weights import load_model
 from worker.text.model_output import parse_model_output
+
+SPEECH = Path(__file__).parents[3] / "examples" / "speech"
 
 
 def settings(model_id: str | Path) -> EngineSettings:
@@ -143,6 +147,22 @@ def test_the_checkpoints_limit_on_chunks_is_known_after_loading(tmp_path: Path) 
 def test_transcribing_comes_after_loading() -> None:
     with pytest.raises(RuntimeError):
         transcribe(OfficialTransformersEngine(settings("embedded")), [ChunkRequest(sound(1))])
+
+
+def test_spoken_digits_are_transcribed_together(embedded: Engine) -> None:
+    names = ["digits_american.flac", "digits_british.flac", "digits_flite.flac"]
+    clips = {clip["file"]: clip for clip in json.loads((SPEECH / "clips.json").read_text())}
+
+    answers = transcribe(embedded, [ChunkRequest(read_clip(name)) for name in names])
+
+    heard = [(text.language, text.text) for text in answers if isinstance(text, ChunkText)]
+    assert heard == [("English", clips[name]["said"][0]) for name in names]
+
+
+def read_clip(name: str) -> np.ndarray:
+    samples, rate = soundfile.read(SPEECH / name, dtype="float32")
+    assert rate == 16_000
+    return np.asarray(samples)
 
 
 def test_silence_has_neither_text_nor_language(embedded: Engine) -> None:
