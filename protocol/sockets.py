@@ -8,12 +8,15 @@ import fcntl
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import zmq
 import zmq.utils.z85
 
 from protocol.limits import HEARTBEAT_INTERVAL, HEARTBEATS_MISSED, MAX_FRAME_BYTES, QUEUE_MARK
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_IPC_PATH_BYTES = 107
 """sun_path of a Unix socket on Linux, less the closing zero byte."""
@@ -40,7 +43,7 @@ class CurveKeys:
     gateway_public: bytes | None = None
 
 
-def link_addresses(worker_link: str, data_folder: Path) -> LinkAddresses:
+def link_addresses(worker_link: str, data_folder: "Path") -> LinkAddresses:
     """The addresses WORKER_LINK means: "ipc" (a folder of data_folder) or tcp://HOST:PORT."""
     if worker_link == "ipc":
         folder = data_folder / "run"
@@ -59,7 +62,7 @@ def link_addresses(worker_link: str, data_folder: Path) -> LinkAddresses:
     return LinkAddresses(work=f"tcp://{host}:{port}", control=f"tcp://{host}:{int(port) + 1}")
 
 
-def make_link_folder(data_folder: Path) -> Path:
+def make_link_folder(data_folder: "Path") -> "Path":
     """The folder of lock and ipc sockets, which only its owner may enter."""
     folder = data_folder / "run"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,7 +70,7 @@ def make_link_folder(data_folder: Path) -> Path:
     return folder
 
 
-def lock_links(data_folder: Path) -> int:
+def lock_links(data_folder: "Path") -> int:
     """Take the lock that one gateway per DATA_DIR holds; the descriptor returned keeps it.
 
     Without it a second gateway would silently take over the first one's ipc sockets. Raises

@@ -2,9 +2,6 @@
 
 import os
 import sys
-from typing import NoReturn
-
-from worker.light_imports import import_lightly
 
 USAGE = """\
 usage: python -m worker [--with-parent]
@@ -14,53 +11,36 @@ gateway asks. Settings are environment variables, listed in docs/configuration.m
 
   --with-parent   end, engine included, as soon as standard input does
   --help          print this
+
+Exit status: 0 asked to end, 1 bad settings, 2 bad usage, 3 another worker has this WORKER_ID,
+4 the gateway speaks another version of the protocol.
 """
 PARENT_OPTION = "--with-parent"
-ADOPTED_OPTION = "--adopted"
-"""Given by this program to itself: orphans are adopted already."""
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: 0 asked to end, 1 bad settings, 2 bad usage, 3 worker id taken, 4 the gateway
-    speaks another version of the protocol."""
+    """Returns only where there is nothing to supervise."""
     if "--help" in arguments or "-h" in arguments:
         sys.stdout.write(USAGE)
         return 0
-    if any(argument not in (PARENT_OPTION, ADOPTED_OPTION) for argument in arguments):
+    if any(argument != PARENT_OPTION for argument in arguments):
         sys.stderr.write(USAGE)
         return 2
-    if os.getpid() != 1 and ADOPTED_OPTION not in arguments:
-        _adopt_and_start_again()
-    import_lightly()
-    return _supervise(with_parent=PARENT_OPTION in arguments)
-
-
-def _adopt_and_start_again() -> NoReturn:
-    """Adoption outlives exec, and ctypes, which it takes 0.4 MB of, does not."""
-    from worker.parent_death import adopt_orphans
-
-    adopt_orphans()
-    os.execv(sys.executable, [*sys.orig_argv, ADOPTED_OPTION])
-
-
-def _supervise(*, with_parent: bool) -> int:
-    from setproctitle import setproctitle
 
     from protocol.environment import BadSettings
     from protocol.sockets import LinkError
-    from worker.logs import configure_logging
+    from worker.launch import engine_environment
     from worker.settings import read_worker_settings
-    from worker.start import supervisor_of
+    from worker.start import become_supervisor, orders_of
 
-    setproctitle("qwen3-asr: supervisor")
     try:
         settings = read_worker_settings(os.environ)
-        configure_logging(settings.log_level)
-        supervisor = supervisor_of(settings, os.environ, with_parent=with_parent)
+        orders = orders_of(settings, with_parent=PARENT_OPTION in arguments)
     except (BadSettings, LinkError) as error:
         sys.stderr.write(f"The worker cannot start:\n{error}\n")
         return 1
-    return supervisor.run()
+    _open_standard_descriptors()
+    become_supervisor(orders, engine_environment(settings, os.environ))
 
 
 def _open_standard_descriptors() -> None:
@@ -71,5 +51,4 @@ def _open_standard_descriptors() -> None:
 
 
 if __name__ == "__main__":
-    _open_standard_descriptors()
     sys.exit(main(sys.argv[1:]))

@@ -99,6 +99,10 @@ class ControlSession:
         """When tick is next worth calling."""
         return self._beat_at
 
+    def beat_at_once(self) -> None:
+        """A gateway has just been connected: do not let it wait."""
+        self._beat_at = self._ticked_at
+
     def heard(self, message: Any, now: float) -> list[Reaction]:
         """What one message from the gateway brings about."""
         self._heard_at, self._is_lost = now, False

@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from worker.settings import WorkerSettings
 from worker.value import Value
+
+if TYPE_CHECKING:
+    from worker.settings import WorkerSettings
 
 ENGINE_COMMAND = (sys.executable, "-m", "worker.process")
 
@@ -39,7 +42,9 @@ def parse_launch(arguments: Sequence[str]) -> Launch:
     return Launch(epoch, status_descriptor, supervisor_pid)
 
 
-def engine_environment(settings: WorkerSettings, environment: Mapping[str, str]) -> dict[str, str]:
+def engine_environment(
+    settings: "WorkerSettings", environment: Mapping[str, str]
+) -> dict[str, str]:
     """The supervisor's environment, with caches under DATA_DIR so that a second start downloads
     and compiles nothing. What the operator has set stays."""
     caches = settings.data_dir / "cache"

@@ -109,6 +109,8 @@ class Supervisor:
         self._events: deque[Event] = deque()  # emptied every turn
         self._exit_code: int | None = None
         self._resident_at = 0.0
+        self._owes_beat = False
+        """A beat could not be sent: nobody is connected, or nobody reads."""
         self.dropped_frames = 0
         """Frames from the gateway that were no message of this link."""
 
@@ -146,23 +148,25 @@ class Supervisor:
             self._read_signals()
         if self._with_parent and PARENT_DESCRIPTOR in ready:
             self._read_parent()
-        if self._engine is not None:
-            self._read_engine(self._engine, ready)
+        if self._engine is not None and self._engine.descriptors & ready.keys():
+            self._read_engine(self._engine)
         self._read_gateway()
         # Everything that was said is heard before time is looked at, so a late supervisor does
         # not take its own delay for the silence of others.
         self._reap()
+        if self._owes_beat and ready.get(self._socket, 0) & zmq.POLLOUT:
+            self._session.beat_at_once()
         self._react(self._session.tick(self._clock()))
         self._events.append(Tick())
         while self._events:
             self._carry_out(self._supervision.on(self._events.popleft(), self._clock()))
         self._look_at_memory()
 
-    def _wait(self) -> set[Any]:
+    def _wait(self) -> dict[Any, int]:
         deadlines = [self._session.deadline(), self._supervision.deadline()]
         earliest = min(deadline for deadline in deadlines if deadline is not None)
         poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._owes_beat else 0))
         poller.register(self._wakeup, zmq.POLLIN)
         if self._with_parent:
             poller.register(PARENT_DESCRIPTOR, zmq.POLLIN)
@@ -170,7 +174,7 @@ class Supervisor:
             poller.register(descriptor, zmq.POLLIN)
         # Rounded up: waking a moment early would only mean to poll again and again.
         seconds = max(0.0, earliest - self._clock())
-        return {one for one, _ in poller.poll(int(seconds * 1000) + 1)}
+        return dict(poller.poll(int(seconds * 1000) + 1))
 
     # --- what comes in ----------------------------------------------------------------------
 
@@ -187,9 +191,7 @@ class Supervisor:
         logger.info("the gateway that started this supervisor is gone")
         self._events.append(Shutdown(ExitStatus.ASKED))
 
-    def _read_engine(self, engine: EngineProcess, ready: set[Any]) -> None:
-        if not engine.descriptors & ready and self._how_engine_ended is None:
-            return
+    def _read_engine(self, engine: EngineProcess) -> None:
         engine.forward_output()
         try:
             reports = engine.reports()
@@ -230,7 +232,7 @@ class Supervisor:
         for reaction in reactions:
             match reaction:
                 case Say(message):
-                    self._send(message)
+                    self._owes_beat = not self._send(message)
                 case SayStatus():
                     self._send_status()
                 case Unexpected():
@@ -255,7 +257,7 @@ class Supervisor:
     def _finish_engine(self, engine: EngineProcess, ended: Exited) -> None:
         if engine.kill_group():
             return  # its children hold memory until they are gone
-        self._read_engine(engine, set())
+        self._read_engine(engine)
         engine.close()
         logger.info(
             "engine process ended epoch=%d pid=%d exit_status=%s signal=%s last_line=%r",
@@ -303,13 +305,14 @@ class Supervisor:
         status = self._supervision.status(self._clock())
         self._send(replace(status, resident_bytes=resident_bytes))
 
-    def _send(self, message: object) -> None:
+    def _send(self, message: object) -> bool:
+        """False where nobody is connected or nobody reads: then the message is void."""
         try:
             self._socket.send(codec.encode(message), zmq.NOBLOCK)
         except zmq.Again:
-            logger.debug("control link is full, dropped %s", type(message).__name__)
-            return
+            return False
         logger.debug("control > %s", type(message).__name__)
+        return True
 
     def _log_status(self, status: EngineStatus) -> None:
         level = logging.ERROR if status.state is EngineState.FAILED else logging.INFO

@@ -64,6 +64,17 @@ def test_a_heartbeat_goes_out_every_second() -> None:
     assert beats == [0.0, 1.0, 2.0]
 
 
+def test_a_beat_can_be_brought_forward() -> None:
+    session = new_session()
+    session.tick(0.0)
+
+    session.beat_at_once()
+
+    assert session.deadline() <= 0.5
+    assert session.tick(0.5) == [Say(Heartbeat())]
+    assert session.tick(1.0) == []
+
+
 def test_an_introduction_is_answered_by_hello_and_a_welcome_by_the_status() -> None:
     session = new_session()
 

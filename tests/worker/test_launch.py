@@ -1,6 +1,3 @@
-import os
-import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -53,20 +50,3 @@ def test_callers_keys_do_not_reach_the_engine() -> None:
     environment = engine_environment(WorkerSettings(), {"API_KEYS": "k", "API_KEYS_FILE": "/k"})
 
     assert not environment.keys() & {"API_KEYS", "API_KEYS_FILE"}
-
-
-def test_importing_the_supervisors_modules_imports_nothing_heavy() -> None:
-    script = "import sys, worker.start; print(sorted(sys.modules))"
-    read, write = os.pipe()
-    actions = [(os.POSIX_SPAWN_DUP2, write, 1)]
-    pid = os.posix_spawn(
-        sys.executable, [sys.executable, "-c", script], os.environ, file_actions=actions
-    )
-    os.close(write)
-    with os.fdopen(read, encoding="utf-8") as output:
-        modules = set(re.findall(r"'([^']+)'", output.read()))
-    _, status = os.waitpid(pid, 0)
-
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert "worker.supervisor" in modules
-    assert not modules & {"asyncio", "numpy", "torch", "subprocess", "argparse", "ctypes", "psutil"}

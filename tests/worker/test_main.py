@@ -55,8 +55,10 @@ def test_the_supervisor_stays_within_its_memory_before_and_after_an_engine(
     gateway: GatewayEnd,
 ) -> None:
     chosen = environment(gateway.folder, MODEL_ID="/nonexistent/model")
-    compile_all = [sys.executable, "-c", "import worker.start, worker.parent_death, setproctitle"]
-    subprocess.run(compile_all, env=chosen, check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import worker.supervisor, worker.start"], env=chosen, check=True
+    )
+    run_worker(gateway.folder, WORKER_LINK="tcp://127.0.0.1:9")
     supervisor = gateway.start_command(COMMAND, chosen)
     gateway.welcome("/nonexistent/model")
     idle = resident_bytes(supervisor.pid)
@@ -68,6 +70,27 @@ def test_the_supervisor_stays_within_its_memory_before_and_after_an_engine(
     assert afterwards < MAX_RESIDENT_BYTES
     title = Path(f"/proc/{supervisor.pid}/cmdline").read_text().strip("\0 ")
     assert title == "qwen3-asr: supervisor"
+
+
+def test_the_supervisor_imports_nothing_heavy(tmp_path: Path) -> None:
+    script = """if True:
+        from worker.light_imports import import_lightly
+        import_lightly()
+        import sys, worker.supervisor, worker.start, worker.logs, worker.watch
+        print(*(name for name, one in sys.modules.items() if getattr(one, "__spec__", None)))
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    modules = set(ended.stdout.split())
+    assert "worker.supervisor" in modules
+    heavy = {"argparse", "asyncio", "ctypes", "numpy", "pathlib", "psutil", "subprocess", "torch"}
+    assert not modules & heavy
 
 
 def test_standard_input_ends_a_supervisor_that_has_a_parent(gateway: GatewayEnd) -> None:
