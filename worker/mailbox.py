@@ -107,16 +107,23 @@ class Mailbox:
             if now >= next_beat:
                 next_beat = now + HEARTBEAT_INTERVAL
                 self._beat()
-                self._try_send(Heartbeat())
+                self._queue_heartbeat()
+                self._flush()
             self._wait(max(0.0, next_beat - self._clock()))
             self._receive()
+
+    def _queue_heartbeat(self) -> None:
+        """Any message counts as one, so none is needed behind others. The first one waits here
+        until the link is up, and leaves as soon as it is."""
+        if not self._outgoing:
+            self._outgoing.append(Heartbeat())
 
     def _wait(self, seconds: float) -> None:
         events = zmq.POLLIN | (zmq.POLLOUT if self._outgoing else 0)
         poller = zmq.Poller()
         poller.register(self._socket, events)
         poller.register(self._wakeup, select.POLLIN)
-        if self._wakeup in dict(poller.poll(seconds * 1000)):
+        if self._wakeup in dict(poller.poll(int(seconds * 1000) + 1)):
             os.eventfd_read(self._wakeup)
 
     def _flush(self) -> None:
@@ -130,6 +137,7 @@ class Mailbox:
             self._socket.send(codec.encode(message), zmq.NOBLOCK)
         except zmq.Again:
             return False
+        logger.debug("work > %s", type(message).__name__)
         return True
 
     def _receive(self) -> None:
@@ -143,6 +151,7 @@ class Mailbox:
             except codec.BadMessage as error:
                 logger.error("dropped a frame from the gateway: %s", error)
                 continue
+            logger.debug("work < %s", type(message).__name__)
             self._take(message)
 
     def _take(self, message: Any) -> None:

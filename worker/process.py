@@ -1,10 +1,9 @@
 """The engine process: loads an engine, says so, and runs its loop until told to end.
 
-Started by the supervisor with `--epoch N --status-pipe FD`; dies with it. Exit statuses: 0 asked to
-end, 1 the engine cannot be loaded or lost its device, 70 a fault of our own.
+Started by the supervisor as launch.py says, and dies with it. Exit statuses: 0 asked to end, 1 the
+engine cannot be loaded or lost its device, 70 a fault of our own.
 """
 
-import argparse
 import logging
 import os
 import signal
@@ -15,10 +14,10 @@ import zmq
 from setproctitle import setproctitle
 
 from protocol import sockets
-from protocol.environment import read_settings
 from protocol.transcription import Hello
 from worker.audio.chunking import Chunker
 from worker.audio.decoding import AudioDecoder, DecodeLimits
+from worker.clock import monotonic
 from worker.engine.interface import (
     Engine,
     EngineFailure,
@@ -29,9 +28,12 @@ from worker.engine.interface import (
 from worker.engine_loop import EngineLoop
 from worker.engine_status import StatusWriter
 from worker.feeding import FeedingTools
+from worker.launch import parse_launch
 from worker.mailbox import Mailbox
 from worker.parent_death import die_with_parent
-from worker.settings import WorkerSettings
+from worker.settings import WorkerSettings, read_worker_settings
+from worker.start import link_keys
+from worker.start_times import StartTimes
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +43,18 @@ CAPACITY = 16
 
 def main() -> int:
     """Entry point of `python -m worker.process`."""
-    arguments = _parse_arguments()
-    die_with_parent(arguments.supervisor)
+    launch = parse_launch(sys.argv[1:])
+    die_with_parent(launch.supervisor_pid)
     setproctitle("qwen3-asr: engine")
-    settings = read_settings(WorkerSettings, os.environ)
+    settings = read_worker_settings(os.environ)
     logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s engine %(name)s %(message)s"
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s engine %(name)s %(message)s",
     )
-    status = StatusWriter(arguments.status_pipe)
+    status = StatusWriter(launch.status_descriptor)
     try:
         engine = load_engine(settings, status)
-        serve(engine, settings, arguments.epoch, status)
+        serve(engine, settings, launch.epoch, status)
     except EngineFailure as failure:
         logger.error("engine cannot go on code=%s message=%s", failure.code, failure.message)
         status.failed(failure.message)
@@ -61,8 +64,10 @@ def main() -> int:
 
 def load_engine(settings: WorkerSettings, status: StatusWriter) -> Engine:
     """A warmed-up engine; every stage is reported. Raises EngineFailure."""
+    times = StartTimes(monotonic)
 
     def report(progress: LoadProgress) -> None:
+        times.enter(progress.stage)
         status.loading(progress.stage, progress.done_bytes, progress.total_bytes)
 
     engine = create_engine(
@@ -79,6 +84,8 @@ def load_engine(settings: WorkerSettings, status: StatusWriter) -> Engine:
     engine.load(report)
     report(LoadProgress("warm_up"))
     engine.warm_up()
+    times.enter("ready")
+    logger.info("engine was loaded engine=%s %s", engine.name, times)
     return engine
 
 
@@ -123,21 +130,8 @@ def serve(engine: Engine, settings: WorkerSettings, epoch: int, status: StatusWr
 def _connect(
     context: "zmq.Context[zmq.Socket[bytes]]", settings: WorkerSettings
 ) -> "zmq.Socket[bytes]":
-    keys = None
-    if settings.worker_link != "ipc":
-        from protocol.keys import load_worker_keys
-
-        keys = load_worker_keys(settings.worker_link_keys)
     addresses = sockets.link_addresses(settings.worker_link, settings.data_dir)
-    return sockets.connect_dealer(context, addresses.work, keys)
-
-
-def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="qwen3-asr engine")
-    parser.add_argument("--epoch", type=int, required=True)
-    parser.add_argument("--status-pipe", type=int, required=True)
-    parser.add_argument("--supervisor", type=int, required=True, help="process id to die with")
-    return parser.parse_args()
+    return sockets.connect_dealer(context, addresses.work, link_keys(settings))
 
 
 if __name__ == "__main__":

@@ -159,9 +159,12 @@ class WorkerLink:
     def _load_keys(self) -> tuple[sockets.CurveKeys | None, frozenset[bytes]]:
         if self._settings.worker_link == "ipc":
             return None, frozenset()
-        from protocol.keys import load_gateway_keys
+        from protocol.keys import load_allowed_workers, load_gateway_keys
 
-        return load_gateway_keys(self._settings.worker_link_keys)
+        folder = self._settings.worker_link_keys
+        if folder is None:
+            raise sockets.LinkError("WORKER_LINK_KEYS must name the folder of the link's keys")
+        return load_gateway_keys(folder), load_allowed_workers(folder)
 
     def _answer_zap(self) -> None:
         assert self._zap is not None
