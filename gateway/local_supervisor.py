@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +14,8 @@ from gateway.telemetry import event
 logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "worker", "--with-parent")
+CANNOT_START = (1, 2)
+"""Exit statuses for bad settings and bad usage: another try would end the same."""
 STOP_TIMEOUT = 15.0
 """Seconds from SIGTERM to SIGKILL; the supervisor itself gives its engine ten."""
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -32,6 +34,7 @@ class LocalSupervisor:
         self,
         environment: Mapping[str, str],
         *,
+        give_up: Callable[[], None],
         hurry: asyncio.Event,
         command: Sequence[str] = COMMAND,
         back_off: Sequence[float] = BACK_OFF,
@@ -39,6 +42,8 @@ class LocalSupervisor:
         self._environment = dict(environment)
         self._command = tuple(command)
         self._back_off = tuple(back_off)
+        self._give_up = give_up
+        """Called where the supervisor cannot start, having said why on standard error."""
         self._hurry = hurry
         """Set when nobody wants to wait for an orderly end any more."""
         self._process: Process | None = None
@@ -68,6 +73,10 @@ class LocalSupervisor:
         ends = 0
         while True:
             status = await self._run_once()
+            if status in CANNOT_START:
+                logger.error(event("worker supervisor cannot start", {"status": status}))
+                self._give_up()
+                return
             pause = self._back_off[min(ends, len(self._back_off) - 1)]
             ends += 1
             fields = {"status": status, "restart_in_seconds": pause}

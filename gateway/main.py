@@ -37,14 +37,13 @@ def run_gateway(settings: Settings, *, with_supervisor: bool) -> int:
     _allow_many_files()
     try:
         lock_links(settings.data_dir)  # kept until the process ends
-        asyncio.run(_serve(settings, with_supervisor=with_supervisor))
+        return asyncio.run(_serve(settings, with_supervisor=with_supervisor))
     except (LinkError, CannotStart) as error:
         logger.error(str(error))
         return 1
-    return 0
 
 
-async def _serve(settings: Settings, *, with_supervisor: bool) -> None:
+async def _serve(settings: Settings, *, with_supervisor: bool) -> int:
     signals = _Signals()
     async with AsyncExitStack() as stack:
         gateway, link = await stack.enter_async_context(_gateway(settings))
@@ -57,7 +56,9 @@ async def _serve(settings: Settings, *, with_supervisor: bool) -> None:
             ) from error
         if with_supervisor:
             environment = {**os.environ, "DATA_DIR": str(settings.data_dir)}
-            await stack.enter_async_context(LocalSupervisor(environment, hurry=signals.hurry))
+            await stack.enter_async_context(
+                LocalSupervisor(environment, give_up=signals.give_up, hurry=signals.hurry)
+            )
         fields = {"host": settings.host, "port": server.port, "model": settings.served_model}
         logger.info(event("gateway listening", fields))
         await signals.stop.wait()
@@ -65,6 +66,7 @@ async def _serve(settings: Settings, *, with_supervisor: bool) -> None:
         gateway.is_draining = True
         await server.finish(_drained(link, settings.shutdown_timeout, signals.hurry))
     logger.info("gateway stopped")
+    return signals.exit_status
 
 
 @asynccontextmanager
@@ -91,9 +93,15 @@ class _Signals:
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
+        self.exit_status = 0
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
+
+    def give_up(self) -> None:
+        """End as at a signal, but tell whoever started the process that it failed."""
+        self.exit_status = 1
+        self.stop.set()
 
     def _on_signal(self) -> None:
         if self.stop.is_set():

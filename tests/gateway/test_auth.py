@@ -133,9 +133,7 @@ async def test_preflight_of_other_pages_is_refused(tmp_path: Path) -> None:
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
 
     async with running_server(tmp_path) as server:
-        answer = await server.send(
-            request("OPTIONS", "/v1/audio/transcriptions", headers=headers)
-        )
+        answer = await server.send(request("OPTIONS", "/v1/audio/transcriptions", headers=headers))
 
     assert answer.status == 403
 

@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from gateway.errors import (
+    BOUND_TO_FAIL_AGAIN,
+    CALLERS_FAULT,
+    ApiError,
+    BadRequest,
+    Unavailable,
+    from_failure,
+)
+from gateway.worker_client.interface import TranscriptionFailed
+from protocol.failures import FailureCode
+
+
+def test_envelope_has_all_four_keys_even_when_empty() -> None:
+    assert json.loads(BadRequest("Do this.", param="file").body()) == {
+        "error": {
+            "message": "Do this.",
+            "type": "invalid_request_error",
+            "param": "file",
+            "code": "invalid_value",
+        }
+    }
+    assert json.loads(ApiError("Ours.").body())["error"] == {
+        "message": "Ours.",
+        "type": "server_error",
+        "param": None,
+        "code": "internal_error",
+    }
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "header"), [(None, "5"), (0.0, "1"), (1.2, "2"), (61.0, "60"), (9e9, "60")]
+)
+def test_retry_after_is_whole_seconds_that_clients_honour(
+    retry_after: float | None, header: str
+) -> None:
+    assert Unavailable("Later.", retry_after=retry_after).headers == {"retry-after": header}
+
+
+@pytest.mark.parametrize("code", list(FailureCode))
+def test_every_failure_is_the_callers_fault_or_worth_a_hint_about_retrying(
+    code: FailureCode,
+) -> None:
+    error = from_failure(TranscriptionFailed(code, "Do this."))
+
+    if code in CALLERS_FAULT:
+        assert (error.status, error.param) == (400, "file")
+    elif code in BOUND_TO_FAIL_AGAIN:
+        assert (error.status, error.headers) == (503, {"x-should-retry": "false"})
+    else:
+        assert error.status == 503
+        assert "retry-after" in error.headers
+
+
+def test_failed_worker_that_is_worth_another_try_says_when() -> None:
+    failure = TranscriptionFailed(FailureCode.WORKER_FAILED, "Try again.", retry_after=3.0)
+
+    assert from_failure(failure).headers == {"retry-after": "3"}
