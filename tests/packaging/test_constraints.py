@@ -4,7 +4,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.packaging.project import REPOSITORY, needed_by, installed_requirements
+from tests.packaging.project import REPOSITORY, installed_requirements, needed_by
 
 
 def _pin_lines() -> list[str]:
