@@ -25,14 +25,13 @@ def encode_windows(
     """Log-mel of each clip (mel_bins, frames) -> its audio tokens (tokens, output_dim).
 
     tower is the package's Qwen3ASRAudioEncoder; clips are on its device, any float type. on_step is
-    called before each pass.
+    called before each layer.
     """
     window_frames = tower.n_window_infer
     windows = [window for clip in clips for window in clip.split(window_frames, dim=1)]
     encoded: list[Tensor] = []
     for start in range(0, len(windows), WINDOWS_PER_PASS):
-        on_step()
-        encoded += _encode_pass(tower, windows[start : start + WINDOWS_PER_PASS])
+        encoded += _encode_pass(tower, windows[start : start + WINDOWS_PER_PASS], on_step)
     rest = iter(encoded)
     return [_joined(rest, -(-clip.shape[1] // window_frames)) for clip in clips]
 
@@ -47,7 +46,9 @@ def _joined(windows: Iterator[Tensor], count: int) -> Tensor:
     return torch.cat([next(windows) for _ in range(count)])
 
 
-def _encode_pass(tower: Any, windows: Sequence[Tensor]) -> list[Tensor]:
+def _encode_pass(
+    tower: Any, windows: Sequence[Tensor], on_step: Callable[[], None]
+) -> list[Tensor]:
     """Encodes windows of at most n_window_infer frames together; no window sees another."""
     block_frames = 2 * tower.n_window
     counts = [audio_token_count(window.shape[1]) for window in windows]
@@ -58,6 +59,7 @@ def _encode_pass(tower: Any, windows: Sequence[Tensor]) -> list[Tensor]:
     hidden = hidden[:, : max(counts)]  # (windows, tokens, d_model)
     mask = _key_mask(counts, hidden.device)
     for layer in tower.layers:
+        on_step()
         hidden = _encoder_layer(layer, hidden, mask)
     hidden = tower.proj2(tower.act(tower.proj1(tower.ln_post(hidden))))
     return [window[:count] for window, count in zip(hidden, counts, strict=True)]

@@ -33,6 +33,7 @@ class StepControl:
     ) -> None:
         self._on_step = on_step
         self._end_token_id = end_token_id
+        self._has_begun = False
         self._limits = torch.tensor([row.token_limit for row in rows], device=device)
         self._broken = torch.zeros(len(rows), dtype=torch.bool, device=device)
         # A generator for each row: what is drawn for one must not depend on who sits beside it.
@@ -62,8 +63,14 @@ class StepControl:
             scores[index] = _with_gumbel_noise(scores[index] / temperature, generator)
         return scores
 
+    def enter_layer(self) -> None:
+        """Called before each layer: on a CPU the prefill alone may take a minute."""
+        if not self._has_begun:
+            self._on_step()
+
     def is_over(self, token_ids: Tensor, _scores: Tensor) -> Tensor:
         """Which rows have reached their own limit; token_ids holds generated tokens only."""
+        self._has_begun = True
         self._on_step()
         return self._limits <= token_ids.shape[1]
 

@@ -9,7 +9,7 @@ import torch
 from worker.engine.interface import EngineFailure
 
 CPU_BATCH = 8
-"""On CPU a batch shares the reading of the weights; beyond 8 the arithmetic is the limit."""
+"""On CPU: enough to share a step's fixed cost; more would hold back answers without a gain."""
 LARGEST_BATCH = 32
 
 _DTYPES = {

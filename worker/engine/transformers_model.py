@@ -6,7 +6,8 @@ Imports torch and transformers; worker/engine/official.py imports this only when
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,8 @@ class TransformersModel:
                 device=self._device,
                 on_step=on_step,
             )
-            generated = self._generate(prompts, audio, control).tolist()
+            with self._heard_in_each_layer(control):
+                generated = self._generate(prompts, audio, control).tolist()
         return [
             _broken_scores() if broken else self._chunk_text(chunk, prompt, len(tokens), row)
             for chunk, prompt, tokens, row, broken in zip(
@@ -191,6 +193,18 @@ class TransformersModel:
             stopping_criteria=[control.is_over],
         )
         return generated
+
+    @contextmanager
+    def _heard_in_each_layer(self, control: StepControl) -> Iterator[None]:
+        hooks = [
+            layer.register_forward_pre_hook(lambda _layer, _arguments: control.enter_layer())
+            for layer in self._thinker.model.layers
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _padded_left(self, prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         longest = max(map(len, prompts))
