@@ -123,7 +123,10 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def _on_header_timeout(self) -> None:
         self._header_timer = None
-        self._refuse(RequestStalled("The request's headers did not arrive in time."))
+        if self.conn.trailing_data[0]:
+            self._refuse(RequestStalled("The request's headers did not arrive in time."))
+        else:
+            self.transport.close()  # opened in advance and never used
 
     def _refuse(self, error: ApiError) -> None:
         """Answer beside the app, where no answer has begun, and close."""

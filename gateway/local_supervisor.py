@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-m", "worker", "--with-parent")
 CANNOT_START = (1, 2)
 """Exit statuses for bad settings and bad usage: another try would end the same."""
+HEALTHY_RUN = 60.0
+"""Seconds after which an end counts as the first one."""
 STOP_TIMEOUT = 15.0
 """Seconds from SIGTERM to SIGKILL; the supervisor itself gives its engine ten."""
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -70,9 +72,13 @@ class LocalSupervisor:
         return self._process.pid if running and self._process is not None else None
 
     async def _keep_running(self) -> None:
+        clock = asyncio.get_running_loop().time
         ends = 0
         while True:
+            started = clock()
             status = await self._run_once()
+            if clock() - started > HEALTHY_RUN:
+                ends = 0
             if status in CANNOT_START:
                 logger.error(event("worker supervisor cannot start", {"status": status}))
                 self._give_up()

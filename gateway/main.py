@@ -55,12 +55,14 @@ async def _serve(settings: Settings, *, with_supervisor: bool) -> int:
                 f"Cannot listen on HOST {settings.host}, PORT {settings.port}: {error.strerror}"
             ) from error
         if with_supervisor:
-            environment = {**os.environ, "DATA_DIR": str(settings.data_dir)}
+            environment = worker_environment(settings, os.environ)
             await stack.enter_async_context(
                 LocalSupervisor(environment, give_up=signals.give_up, hurry=signals.hurry)
             )
         fields = {"host": settings.host, "port": server.port, "model": settings.served_model}
         logger.info(event("gateway listening", fields))
+        if gateway.model_note is not None:
+            logger.warning(gateway.model_note)
         await signals.stop.wait()
         logger.info("gateway stopping")
         gateway.is_draining = True
@@ -85,6 +87,13 @@ async def _gateway(settings: Settings) -> AsyncIterator[tuple[Gateway, WorkerLin
 async def _drained(link: WorkerLink, grace: float, hurry: asyncio.Event) -> None:
     """Wait for the work in flight, as long as nobody is in a hurry."""
     await first_finished(link.drain(grace), hurry.wait())
+
+
+def worker_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """What a worker beside this gateway gets: the same data folder, and never the callers' keys,
+    which a process that decodes strangers' files has no business with."""
+    kept = {name: value for name, value in environment.items() if not name.startswith("API_KEYS")}
+    return {**kept, "DATA_DIR": str(settings.data_dir)}
 
 
 class _Signals:

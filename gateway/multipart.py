@@ -21,8 +21,8 @@ MAX_PART_HEADER_BYTES = 4 * 1024
 MAX_NAME_BYTES = 256
 MAX_BOUNDARY_BYTES = 70
 """RFC 2046, 5.1.1."""
-MAX_OVERHEAD_BYTES = MAX_FIELDS * (MAX_FIELD_BYTES + MAX_PART_HEADERS * MAX_PART_HEADER_BYTES)
-"""What a body may hold beside the recording."""
+MAX_OVERHEAD_BYTES = 512 * 1024
+"""What a body may hold beside the recording: it is kept in memory."""
 FILE_FIELD = "file"
 INDEXED_NAME = re.compile(r"([^\[\]]+)\[\d*\]")
 
@@ -107,12 +107,14 @@ class MultipartReader:
     def feed(self, received: bytes) -> None:
         """The next bytes of the body."""
         self._body_bytes += len(received)
-        if self._body_bytes > self._max_file_bytes + MAX_OVERHEAD_BYTES:
-            raise self._too_large()
         try:
             self._parser.write(received)
         except FormParserError as error:
             raise BadRequest("The multipart body is malformed.") from error
+        if self._body_bytes - (self.file_bytes or 0) > MAX_OVERHEAD_BYTES:
+            raise UploadTooLarge(
+                f"Everything beside the recording is at most {MAX_OVERHEAD_BYTES} bytes together."
+            )
 
     def finish(self) -> Form:
         """The form, once the body is over; raises BadRequest where something is missing."""

@@ -48,6 +48,12 @@ class HttpServer:
         """One task for each request that is not answered yet."""
         return frozenset(self._connections.tasks)
 
+    @property
+    def connections(self) -> frozenset[Connection]:
+        """Those that are open."""
+        everyone = self._connections.connections
+        return frozenset(each for each in everyone if isinstance(each, Connection))
+
     async def start(self) -> None:
         """Listen. Raises OSError where the address cannot be had."""
         loop = asyncio.get_running_loop()

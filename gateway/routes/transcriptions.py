@@ -4,7 +4,6 @@ import asyncio
 from contextlib import aclosing
 from urllib.parse import quote
 
-from protocol.languages import code_of
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -17,6 +16,7 @@ from gateway.routes.options import TranscriptionOptions, parse_options
 from gateway.spool import SpooledUpload
 from gateway.uploads import receive_form, wait_for_disconnect
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
+from protocol.languages import code_of
 from protocol.transcription import ChunkDone, Final
 
 

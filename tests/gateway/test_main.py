@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.main import worker_environment
+from gateway.settings import Settings
 from tests.gateway.harness import (
     DEADLINE,
     Answer,
@@ -177,6 +179,22 @@ async def test_uploads_of_a_killed_gateway_are_swept_at_the_next_start(short_fol
         assert "spool of an earlier start swept folders=1" in "".join(gateway.log)
         assert left
         assert not any(path.exists() for path in left)
+
+
+def test_worker_beside_the_gateway_gets_its_folder_but_not_the_callers_keys(
+    tmp_path: Path,
+) -> None:
+    environment = {"API_KEYS": "secret", "API_KEYS_FILE": "/keys", "MODEL_ID": "embedded"}
+
+    assert worker_environment(Settings(data_dir=tmp_path), environment) == {
+        "MODEL_ID": "embedded",
+        "DATA_DIR": str(tmp_path),
+    }
+
+
+async def test_start_says_plainly_what_the_embedded_model_hears(short_folder: Path) -> None:
+    async with running_gateway(short_folder, MODEL_ID="embedded") as gateway:
+        assert "digits" in (await gateway.until("WARNING"))[0] + gateway.log[-1]
 
 
 async def test_open_server_on_the_network_says_so_once(short_folder: Path) -> None:

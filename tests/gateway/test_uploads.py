@@ -117,6 +117,17 @@ async def test_as_many_fields_as_allowed_are_read_and_one_more_is_refused(tmp_pa
     assert (allowed.status, refused.status) == (200, 400)
 
 
+async def test_fields_are_bounded_together_as_they_are_kept_in_memory(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server:
+        allowed = await server.upload(*[field_part("x", "x" * 65_000)] * 8, file_part())
+        refused = await server.upload(*[field_part("x", "x" * 65_536)] * 8, file_part())
+        preamble = await server.send(
+            request("POST", PATH, headers=MULTIPART, body=b"\r\n" * MAX_OVERHEAD_BYTES)
+        )
+
+    assert [answer.status for answer in (allowed, refused, preamble)] == [200, 413, 413]
+
+
 async def test_recording_of_the_limit_is_taken_and_one_byte_more_refused(tmp_path: Path) -> None:
     async with running_server(tmp_path, max_upload_bytes=100_000) as server:
         allowed = await server.upload(file_part(bytes(100_000)))
