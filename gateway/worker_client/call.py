@@ -16,8 +16,8 @@ class Call:
         self.request = request
         self.chunks = chunks
         self.attempts = Attempts()
-        self.worker_id: str | None = None
-        """The worker whose engine holds it; None while it waits."""
+        self.engine: tuple[str, int] | None = None
+        """Worker id and epoch of the engine that holds it; None while it waits, and afterwards."""
         self.waiting_since = now
         self.last_progress = now
         self._progress: Progress | None = None
@@ -25,7 +25,7 @@ class Call:
         self._changed = asyncio.Event()
 
     def __repr__(self) -> str:
-        where = self.worker_id or ("ended" if self.has_ended else "waiting")
+        where = self.engine or ("ended" if self.has_ended else "waiting")
         return f"<Call {self.request.request_id} {where} attempt {self.attempts.count}>"
 
     @property

@@ -6,8 +6,6 @@ an engine's death it says which chunks need no second inference. It knows nothin
 
 import struct
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgpack
 
@@ -32,15 +30,8 @@ class ChunkFile:
     def __repr__(self) -> str:
         return f"<ChunkFile {len(self._spans)} chunks, {self._end} bytes>"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file; whoever created the upload deletes both."""
         self._file.close()
 
     @property

@@ -51,6 +51,10 @@ class Peers(Generic[Name]):
         """The routing id of the living peer of that name."""
         return self._routes.get(name)
 
+    def forgive(self, now: float) -> None:
+        """We were away ourselves: nobody is to blame for what was not heard."""
+        self._heard = dict.fromkeys(self._heard, now)
+
     def silent(self, now: float) -> list[bytes]:
         """Peers that missed their heartbeats."""
         return [peer for peer, heard in self._heard.items() if now - heard > SILENCE_LIMIT]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 
 import msgpack
@@ -16,7 +17,7 @@ def chunk(index: int, text: str = "text") -> ChunkDone:
 
 
 def test_chunks_are_read_in_the_order_they_were_stored(tmp_path: Path) -> None:
-    with ChunkFile(tmp_path / "chunks", request_id="r", owner=None) as chunks:
+    with closing(ChunkFile(tmp_path / "chunks", request_id="r", owner=None)) as chunks:
         chunks.append(chunk(0, "один"))
         assert chunks.read_next() == chunk(0, "один")
         assert chunks.read_next() is None
@@ -31,7 +32,7 @@ def test_chunks_are_read_in_the_order_they_were_stored(tmp_path: Path) -> None:
 
 
 def test_spans_name_every_stored_chunk(tmp_path: Path) -> None:
-    with ChunkFile(tmp_path / "chunks", request_id="r", owner=None) as chunks:
+    with closing(ChunkFile(tmp_path / "chunks", request_id="r", owner=None)) as chunks:
         chunks.append(chunk(0))
         chunks.append(chunk(1))
         chunks.read_next()
@@ -40,7 +41,7 @@ def test_spans_name_every_stored_chunk(tmp_path: Path) -> None:
 
 
 def test_the_file_carries_its_owner(tmp_path: Path) -> None:
-    with ChunkFile(tmp_path / "chunks", request_id="r", owner="key-1"):
+    with closing(ChunkFile(tmp_path / "chunks", request_id="r", owner="key-1")):
         content = (tmp_path / "chunks").read_bytes()
 
     assert msgpack.unpackb(content[4:]) == {"request_id": "r", "owner": "key-1"}
@@ -49,7 +50,7 @@ def test_the_file_carries_its_owner(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_what_was_stored_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ChunkFile(tmp_path / "chunks", request_id="r", owner=None) as chunks:
+    with closing(ChunkFile(tmp_path / "chunks", request_id="r", owner=None)) as chunks:
         chunks.append(chunk(0))
         resource_full = _FullDisk(chunks._file)
         monkeypatch.setattr(chunks, "_file", resource_full)

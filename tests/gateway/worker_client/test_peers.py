@@ -39,3 +39,11 @@ def test_a_peer_is_silent_after_three_missed_heartbeats() -> None:
     assert peers.silent(SILENCE_LIMIT + 0.1) == [b"p"]
     peers.heard(b"p", SILENCE_LIMIT + 0.1)
     assert peers.silent(SILENCE_LIMIT + 0.2) == []
+
+
+def test_silence_while_we_were_away_is_forgiven() -> None:
+    peers = Peers[str]()
+    peers.join(b"p", "one", 0.0)
+    peers.forgive(100.0)
+
+    assert peers.silent(100.1) == []
