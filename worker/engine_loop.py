@@ -204,7 +204,7 @@ class EngineLoop:
             return
         outcome = ChunkOutcome(
             language=answer.language,
-            text=repair_repetitions(answer.text),
+            text=repair_repetitions(answer.text, answer.is_cut_off),
             prompt_tokens=answer.prompt_tokens,
             audio_tokens=answer.audio_tokens,
             output_tokens=answer.output_tokens,

@@ -264,6 +264,18 @@ def test_ending_gives_open_requests_back(tmp_path: Path, decoder: AudioDecoder) 
     assert workshop.answers.empty()
 
 
+@pytest.mark.parametrize(("is_cut_off", "copies_left"), [(False, 10), (True, 1)])
+def test_a_loop_that_ran_into_the_token_limit_is_repaired_sooner(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, is_cut_off: bool, copies_left: int
+) -> None:
+    loop = ChunkText("English", "thank you " * 10, 9, 7, 2, is_cut_off)
+    monkeypatch.setattr(workshop.engine, "_answer", lambda chunk: loop)
+    workshop.engine.may_step.release(100)
+    workshop.open("r")
+
+    assert workshop.texts()[0].count("thank you") == copies_left
+
+
 def test_repeated_text_is_repaired_before_it_leaves(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

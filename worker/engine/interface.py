@@ -44,6 +44,8 @@ class ChunkText:
     audio_tokens: int
     output_tokens: int
     """Tokens generated, preamble included, the end token not."""
+    is_cut_off: bool = False
+    """Generation ended at the token limit, which speech does not reach: a loop is likely."""
 
 
 @dataclass(frozen=True, slots=True)

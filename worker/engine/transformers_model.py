@@ -154,6 +154,7 @@ class TransformersModel:
             prompt_tokens=len(prompt),
             audio_tokens=audio_tokens,
             output_tokens=len(output),
+            is_cut_off=len(output) >= limit,
         )
 
     def _log_mel(self, samples: np.ndarray) -> Tensor:

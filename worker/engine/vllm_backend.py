@@ -139,6 +139,7 @@ class OfficialVllmEngine:
             prompt_tokens=len(prompt),
             audio_tokens=prompt.count(prompter.audio_token_id),
             output_tokens=len(generated),
+            is_cut_off=len(generated) >= output_token_limit(len(chunk.samples)),
         )
 
 

@@ -24,6 +24,7 @@ from worker.engine.interface import (
     LoadProgress,
     create_engine,
 )
+from worker.engine.limits import output_token_limit
 from worker.engine.official import OfficialTransformersEngine
 from worker.engine.prompt import Prompter
 from worker.engine.weights import load_model
@@ -210,6 +211,15 @@ def test_the_embedded_model_answers_a_batch_as_one_by_one(embedded: Engine) -> N
     chunks = [ChunkRequest(sound(seconds, 40)) for seconds in (0.7, 2.0, 5.0, 9.5)]
 
     assert transcribe(embedded, chunks) == [transcribe_one(embedded, chunk) for chunk in chunks]
+
+
+def test_an_answer_that_ran_into_the_token_limit_says_so(talker: Engine, embedded: Engine) -> None:
+    endless = transcribe_one(talker, ChunkRequest(sound(2, 1)))
+    ended = transcribe_one(embedded, ChunkRequest(sound(2, 40)))
+
+    assert endless.output_tokens == output_token_limit(2 * 16_000)
+    assert endless.is_cut_off
+    assert not ended.is_cut_off
 
 
 def test_more_chunks_than_a_batch_are_answered_in_order(talker: Engine) -> None:
