@@ -20,8 +20,8 @@ from gateway.errors import ApiError, BadRequest, RequestStalled
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
-# Each connection holds at most one such read. Twice as much costs 15 % less CPU and, at 200 uploads,
-# 9 MB more (docs/benchmarks.md).
+# Each connection holds at most one such read. Twice as much took 15 % less CPU and, during 100
+# uploads, 4 MB more (docs/benchmarks.md).
 RECEIVE_BYTES = 32 * 1024
 REFUSED_BEYOND_LIMIT = 100
 """Connections beyond the limit that still get a 503; those after them are only closed."""

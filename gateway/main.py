@@ -36,11 +36,22 @@ def run_gateway(settings: Settings, *, with_supervisor: bool) -> int:
     _say_what_is_set(settings, os.environ)
     _allow_many_files()
     try:
-        lock_links(settings.data_dir)  # kept until the process ends
+        _take_data_folder(settings)
         return asyncio.run(_serve(settings, with_supervisor=with_supervisor))
     except (LinkError, CannotStart) as error:
         logger.error(str(error))
         return 1
+
+
+def _take_data_folder(settings: Settings) -> None:
+    """Lock it until the process ends; raises LinkError, CannotStart."""
+    try:
+        lock_links(settings.data_dir)
+    except OSError as error:
+        raise CannotStart(
+            f"DATA_DIR {settings.data_dir} cannot be written to ({error.strerror}): name a folder "
+            "that this user may create or write to"
+        ) from error
 
 
 async def _serve(settings: Settings, *, with_supervisor: bool) -> int:

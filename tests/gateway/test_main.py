@@ -112,6 +112,16 @@ async def test_second_gateway_on_a_data_folder_ends_and_the_first_goes_on(
         assert (await first.get("/livez")).status == 200
 
 
+async def test_data_folder_that_cannot_be_had_is_told_in_words(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.touch()
+
+    async with starting_gateway(blocker / "data") as gateway:
+        assert await gateway.end() == 1
+        assert "DATA_DIR" in gateway.log[-1]
+        assert "Traceback" not in "".join(gateway.log)
+
+
 async def test_port_in_use_is_told_in_words(short_folder: Path) -> None:
     async with (
         running_gateway(short_folder) as first,
