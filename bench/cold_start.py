@@ -23,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CLIP = ROOT / "examples" / "speech" / "digits_american.flac"
 LOADED = re.compile(r"engine was loaded (.*)")
+NO_ENGINE = re.compile(r"worker joined|engine is stopped")
 BOUNDARY = "cold-start-boundary"
 TIMEOUT = 900.0
 IDLE_SECONDS = 1
@@ -94,7 +95,7 @@ def main() -> int:
         log = Path(folder) / "log"
         with server(arguments.model, log) as base:
             for run in range(1, arguments.runs + 1):
-                first_match(log, re.compile(r"engine is stopped"), run)
+                first_match(log, NO_ENGINE, run)
                 seconds, text = post(base, arguments.file)
                 parts = first_match(log, LOADED, run)[run - 1]
                 print(f"start {run}: first text after {seconds:.2f} s ({parts}): {text}")

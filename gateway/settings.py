@@ -108,7 +108,7 @@ class Settings:
     """0 lets the system choose; the log names the port."""
     model_id: str = setting("MODEL_ID", "Qwen/Qwen3-ASR-1.7B", _text)
     """A model hub id, a folder, or `embedded`."""
-    data_dir: Path = setting("DATA_DIR", default_data_dir, _folder)  # noqa: RUF009
+    data_dir: Path = setting("DATA_DIR", default_data_dir, _folder)
     """Holds the spool of uploads, the sockets to workers, state and caches."""
     idle_timeout: float = setting("IDLE_TIMEOUT", 300.0, number(0, FOREVER))
     """Seconds without work after which the engine process ends; 0 keeps it for ever."""
@@ -139,7 +139,7 @@ class Settings:
     """Origins whose web pages may use the server; * for any."""
     worker_link: str = setting("WORKER_LINK", "ipc", _text)
     """`ipc` (sockets in DATA_DIR), or tcp://HOST:PORT for workers on other hosts."""
-    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, _folder)  # noqa: RUF009
+    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, _folder)
     """Folder with the keys of a tcp link."""
     log_level: str = setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"))
 

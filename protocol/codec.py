@@ -53,14 +53,17 @@ class WrongVersion(BadMessage):
     """The peer speaks another version of the protocol."""
 
     def __init__(self, version: object) -> None:
-        super().__init__(f"protocol version {version!r} met, {PROTOCOL_VERSION} spoken here")
+        shown = version if type(version) is int else f"of type {type(version).__name__}"
+        super().__init__(f"protocol version {shown} met, {PROTOCOL_VERSION} spoken here")
         self.version = version
 
 
 def encode(message: object) -> bytes:
-    """One message as one wire frame."""
+    """One message as one wire frame. Lone surrogates, which JSON can carry and UTF-8 cannot, turn
+    into question marks."""
     fields = {name: _plain(getattr(message, name)) for name in _schema(type(message))}
-    packed: bytes = msgpack.packb([PROTOCOL_VERSION, type(message).__name__, fields])
+    envelope = [PROTOCOL_VERSION, type(message).__name__, fields]
+    packed: bytes = msgpack.packb(envelope, unicode_errors="replace")
     return packed
 
 
@@ -75,7 +78,7 @@ def decode(frame: bytes) -> Any:
     if not isinstance(envelope, list) or len(envelope) != 3:
         raise BadMessage("not an envelope of three")
     version, name, fields = envelope
-    if version != PROTOCOL_VERSION or isinstance(version, bool):
+    if type(version) is not int or version != PROTOCOL_VERSION:
         raise WrongVersion(version)
     message_type = MESSAGE_TYPES.get(name) if isinstance(name, str) else None
     if message_type is None:

@@ -85,7 +85,8 @@ def load_engine(settings: WorkerSettings, status: StatusWriter) -> Engine:
     report(LoadProgress("warm_up"))
     engine.warm_up()
     times.enter("ready")
-    logger.info("engine was loaded engine=%s %s", engine.name, times)
+    memory = "".join(f" {name}={count}" for name, count in engine.memory().items())
+    logger.info("engine was loaded engine=%s %s%s", engine.name, times, memory)
     return engine
 
 

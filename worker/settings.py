@@ -83,13 +83,13 @@ class WorkerSettings:
 
     model_id: str = setting("MODEL_ID", "Qwen/Qwen3-ASR-1.7B", _text)
     """A model hub id, a folder, or `embedded`."""
-    data_dir: Path = setting("DATA_DIR", default_data_dir, _folder)  # noqa: RUF009
+    data_dir: Path = setting("DATA_DIR", default_data_dir, _folder)
     """Holds the sockets to the gateway, the spool of uploads and the caches."""
     worker_id: str = setting("WORKER_ID", _host_name, _worker_id)
     """Tells workers of one gateway apart."""
     worker_link: str = setting("WORKER_LINK", "ipc", _link)
     """`ipc` (sockets in DATA_DIR), or the tcp://HOST:PORT at which the gateway listens."""
-    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, _folder)  # noqa: RUF009
+    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, _folder)
     """Folder with the keys of a tcp link; protocol.keys has its layout."""
     engine: str = setting("ENGINE", "official", choice("official"))
     """Which code runs the model."""

@@ -669,7 +669,7 @@ def about_current(name: str, supervision: Supervision) -> Event:
     return Exited(epoch, code=1) if name == "exit" else Reported(epoch, reports[name])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.0, 0.3, 1.0, 2.9, 11.0, 61.0, 400.0]), EVENTS), max_size=60
