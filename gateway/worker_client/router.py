@@ -1,6 +1,6 @@
 """A ROUTER socket on the event loop, read through its file descriptor.
 
-Several times cheaper in CPU than zmq.asyncio (docs/benchmarks.md). ZMQ_FD is edge-triggered: it is
+Half the CPU of zmq.asyncio (docs/benchmarks.md). ZMQ_FD is edge-triggered: it is
 drained until empty, and looked at again after every send.
 """
 
