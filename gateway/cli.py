@@ -14,6 +14,7 @@ A speech-to-text server for Qwen3-ASR, with OpenAI's API.
   gateway      the gateway alone, for workers in other containers or on other machines
   worker       a worker alone: connects to a gateway and starts the model when asked to
   healthcheck  exit with 0 if the gateway on this machine answers, else with 1
+  keys FOLDER  make the keys of a link between machines, in FOLDER/gateway and FOLDER/worker
 
   -h, --help   this text
   --version    the version
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         print(f"qwen3-asr {VERSION}")
         sys.exit(0)
+    if len(words) == 2 and words[0] == "keys":
+        sys.exit(_keys(words[1]))
     command = COMMANDS.get(words[0]) if len(words) == 1 else None
     if command is None:
         print(HELP, end="", file=sys.stderr)
@@ -94,6 +97,23 @@ def _healthcheck(environment: Mapping[str, str]) -> int:
     from gateway.healthcheck import answers
 
     return 0 if answers(environment) else 1
+
+
+def _keys(folder: str) -> int:
+    from pathlib import Path
+
+    from protocol.keys import write_key_folders
+    from protocol.sockets import LinkError
+
+    try:
+        write_key_folders(Path(folder))
+    except LinkError as error:
+        return _complain(str(error))
+    print(
+        f"Made {folder}/gateway and {folder}/worker. Move each to its machine, readable by its\n"
+        "user alone, and name it there in WORKER_LINK_KEYS."
+    )
+    return 0
 
 
 def _complain(message: str) -> int:

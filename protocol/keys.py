@@ -36,6 +36,24 @@ def write_keys(path: Path, keys: CurveKeys) -> None:
         file.write(keys.public + b"\n" + keys.secret + b"\n")
 
 
+def write_key_folders(folder: Path) -> None:
+    """Make `folder`/gateway and `folder`/worker with all that one gateway and one worker need.
+
+    Raises LinkError, also where one of them exists already: keys are never overwritten.
+    """
+    gateway, worker = generate_keys(), generate_keys()
+    try:
+        for side in ("gateway", "worker"):
+            (folder / side).mkdir(mode=0o700, parents=True)
+        write_keys(folder / "gateway" / GATEWAY_KEY, gateway)
+        write_keys(folder / "worker" / WORKER_KEY, worker)
+        (folder / "gateway" / ALLOWED_WORKERS).write_bytes(worker.public + b"\n")
+        (folder / "worker" / GATEWAY_PUBLIC).write_bytes(gateway.public + b"\n")
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise LinkError(f"keys cannot be written to {error.filename}: {reason}") from error
+
+
 def load_gateway_keys(folder: Path) -> CurveKeys:
     """The gateway's pair; raises LinkError."""
     return _load_pair(folder / GATEWAY_KEY)

@@ -10,6 +10,7 @@ import pytest
 
 from gateway import cli
 from gateway.version import VERSION
+from protocol.keys import load_allowed_workers, load_gateway_keys, load_worker_keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,3 +92,20 @@ def test_worker_becomes_the_supervisor_in_the_same_process(tmp_path: Path) -> No
         output, _ = process.communicate(timeout=60)
 
     assert output == f"{process.pid} []\n"
+
+
+def test_keys_makes_what_both_ends_of_a_link_need_and_never_overwrites(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["keys", str(tmp_path)])
+    assert ended.value.code == 0
+    worker = load_worker_keys(tmp_path / "worker")
+    assert load_allowed_workers(tmp_path / "gateway") == {worker.public}
+    assert worker.gateway_public == load_gateway_keys(tmp_path / "gateway").public
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["keys", str(tmp_path)])
+    assert ended.value.code == 1
+    assert "File exists" in capsys.readouterr().err
+    assert load_worker_keys(tmp_path / "worker") == worker

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -137,20 +140,16 @@ def test_sigterm_lets_a_request_in_flight_finish(short_folder: Path, stack: Exit
 def test_a_worker_that_does_not_see_the_spool_pulls_the_upload_over_an_encrypted_link(
     short_folder: Path, stack: ExitStack
 ) -> None:
-    from protocol.keys import generate_keys, write_keys
-
     keys = short_folder / "keys"
-    keys.mkdir()
-    gateway, worker = generate_keys(), generate_keys()
-    write_keys(keys / "gateway.key", gateway)
-    write_keys(keys / "worker.key", worker)
-    (keys / "gateway.pub").write_bytes(gateway.public)
-    (keys / "allowed_workers").write_bytes(worker.public)
-    link = {"WORKER_LINK": f"tcp://127.0.0.1:{free_port_pair()}", "WORKER_LINK_KEYS": str(keys)}
-    server = stack.enter_context(serving("gateway", short_folder, **link))
+    command = [sys.executable, "-m", "gateway", "keys", str(keys)]
+    subprocess.run(command, check=True, capture_output=True)
+    link = f"tcp://127.0.0.1:{free_port_pair()}"
+    ours = {"WORKER_LINK": link, "WORKER_LINK_KEYS": str(keys / "gateway")}
+    theirs = {"WORKER_LINK": link, "WORKER_LINK_KEYS": str(keys / "worker")}
+    server = stack.enter_context(serving("gateway", short_folder, **ours))
     elsewhere = short_folder / "elsewhere"
     elsewhere.mkdir()
-    stack.enter_context(fake_worker(elsewhere, **link))
+    stack.enter_context(fake_worker(elsewhere, **theirs))
     length = 5 * 1024 * 1024  # samples: 10 MiB, forty pieces
 
     answer = server.transcribe(wav(length))
@@ -174,8 +173,6 @@ def test_two_workers_serve_one_gateway(short_folder: Path, stack: ExitStack) -> 
 
 def free_port_pair() -> int:
     """A port that is free together with the next one."""
-    import socket
-
     while True:
         with socket.socket() as first, socket.socket() as second:
             first.bind(("127.0.0.1", 0))
