@@ -1,5 +1,5 @@
-import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,21 +15,24 @@ def _page(name: str) -> str:
     return (REPOSITORY / "docs" / name).read_text("utf-8")
 
 
-def test_the_documented_commands_make_keys_that_fit_together(tmp_path: Path) -> None:
-    [commands] = re.findall(r"^```sh\n(mkdir.*?)^```", _page("operations.md"), re.M | re.S)
-    as_here = commands.replace("python -", f"{sys.executable} -")
+def test_a_further_worker_is_admitted_as_documented(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        subprocess.run(
+            [sys.executable, "-m", "gateway", "keys", str(tmp_path / folder)],
+            cwd=REPOSITORY,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+    further = tmp_path / "second" / "worker"
+    public = (further / "worker.key").read_text("ascii").splitlines()[0]
+    shutil.copy(tmp_path / "first" / "worker" / "gateway.pub", further)
+    with (tmp_path / "first" / "gateway" / "allowed_workers").open("a") as allowed:
+        allowed.write(f"{public}\n")
 
-    subprocess.run(
-        ["bash", "-euc", as_here],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
-        check=True,
-    )
-
-    gateway = load_gateway_keys(tmp_path / "gateway-keys")
-    worker = load_worker_keys(tmp_path / "worker-keys")
-    assert load_allowed_workers(tmp_path / "gateway-keys") == {worker.public}
-    assert worker.gateway_public == gateway.public
+    gateway = load_gateway_keys(tmp_path / "first" / "gateway")
+    workers = [load_worker_keys(tmp_path / "first" / "worker"), load_worker_keys(further)]
+    assert load_allowed_workers(tmp_path / "first" / "gateway") == {one.public for one in workers}
+    assert {one.gateway_public for one in workers} == {gateway.public}
 
 
 def test_every_state_of_an_engine_is_explained() -> None:
