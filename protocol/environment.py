@@ -66,9 +66,14 @@ def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
     """Parser of a whole number in a closed range."""
 
     def parse(text: str) -> int:
-        if not text.lstrip("-").isdigit() or not minimum <= int(text) <= maximum:
-            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
-        return int(text)
+        fault = f"must be a whole number from {minimum} to {maximum}"
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(fault) from None
+        if not minimum <= value <= maximum:
+            raise ValueError(fault)
+        return value
 
     return parse
 
@@ -97,7 +102,7 @@ def byte_count(text: str) -> int:
     """Parser of a size in bytes: a whole number, or one with K, M, G (powers of 1024)."""
     factor = {"K": 1024, "M": 1024**2, "G": 1024**3}.get(text[-1:].upper(), 1)
     digits = text if factor == 1 else text[:-1]
-    if not digits.isdigit() or int(digits) == 0:
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18) or int(digits) == 0:
         raise ValueError("must be a size in bytes, such as 500M or 2G")
     return int(digits) * factor
 

@@ -1,7 +1,7 @@
 """Key files of a tcp link, in the folder WORKER_LINK_KEYS names. Keys are Z85 text, one a line.
 
 Gateway: `gateway.key` (public, then secret) and `allowed_workers` (public keys). A line that
-begins with "# " is a comment; a key can begin with # too, but has no space.
+begins with #, which no key does, is a comment.
 Worker: `worker.key` (public, then secret) and `gateway.pub` (the gateway's public key).
 Files with a secret belong to their owner alone (mode 0600).
 """
@@ -90,7 +90,7 @@ def _load_lines(path: Path, *, is_secret: bool = False) -> list[bytes]:
     if is_secret and mode & 0o077:
         raise LinkError(f"{path} holds a secret but others may read it: chmod 600 {path}")
     lines = [line.strip() for line in content.splitlines()]
-    keys = [line for line in lines if line and not (line + b" ").startswith(b"# ")]
+    keys = [line for line in lines if line and not line.startswith(b"#")]
     for key in keys:
         if not _is_key(key):
             raise LinkError(f"{path} has a line that is no key: keys are 40 characters of Z85")

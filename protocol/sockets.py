@@ -57,7 +57,8 @@ def link_addresses(worker_link: str, data_folder: "Path") -> LinkAddresses:
         )
     scheme, _, rest = worker_link.partition("://")
     host, _, port = rest.rpartition(":")
-    if scheme != "tcp" or not host or not port.isdigit() or not 1 <= int(port) <= 65534:
+    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65534
+    if scheme != "tcp" or not host or not is_port:
         raise LinkError('WORKER_LINK must be "ipc" or tcp://HOST:PORT')
     return LinkAddresses(work=f"tcp://{host}:{port}", control=f"tcp://{host}:{int(port) + 1}")
 
@@ -95,7 +96,11 @@ def lock_links(data_folder: "Path") -> int:
 def bind_router(
     context: "zmq.Context[zmq.Socket[bytes]]", address: str, keys: CurveKeys | None
 ) -> "zmq.Socket[bytes]":
-    """The gateway's end of one link. Sends to unknown or stalled peers raise at once."""
+    """The gateway's end of one link. Sends to unknown or stalled peers raise at once.
+
+    Raises LinkError where the address cannot be bound, or needs keys.
+    """
+    _check_keys(address, keys)
     socket = context.socket(zmq.ROUTER)
     _set_limits(socket)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -103,9 +108,11 @@ def bind_router(
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
-    elif not address.startswith("ipc://"):
-        raise LinkError("a tcp link needs keys: see docs/operations.md, workers on other hosts")
-    socket.bind(address)
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise LinkError(f"cannot listen at {address}: {zmq.strerror(error.errno or 0)}") from error
     return socket
 
 
@@ -117,21 +124,25 @@ def connect_dealer(
     Sends raise zmq.Again while no gateway is connected: what was said to nobody is not kept for
     the next gateway, which would take it for news.
     """
+    _check_keys(address, keys)
+    if keys is not None and keys.gateway_public is None:
+        raise LinkError("a worker's keys must name the gateway's public key: gateway.pub")
     socket = context.socket(zmq.DEALER)
     _set_limits(socket)
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, 100)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
-    if keys is not None:
-        if keys.gateway_public is None:
-            raise LinkError("WORKER_LINK_GATEWAY_KEY must name the gateway's public key")
+    if keys is not None and keys.gateway_public is not None:
         socket.setsockopt(zmq.CURVE_SERVERKEY, keys.gateway_public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
-    elif not address.startswith("ipc://"):
-        raise LinkError("a tcp link needs keys: see docs/operations.md, workers on other hosts")
     socket.connect(address)
     return socket
+
+
+def _check_keys(address: str, keys: CurveKeys | None) -> None:
+    if keys is None and not address.startswith("ipc://"):
+        raise LinkError("a tcp link needs keys: see docs/operations.md, workers on other hosts")
 
 
 def _set_limits(socket: "zmq.Socket[bytes]") -> None:
