@@ -145,7 +145,7 @@ class NotWorthRetrying(ApiError):
 
 
 class SpoolFull(ApiError):
-    """The disk that takes uploads is full."""
+    """The disk that takes uploads and finished chunks is full."""
 
     status = 507
     code = "insufficient_storage"
@@ -166,6 +166,8 @@ def from_failure(failure: TranscriptionFailed) -> ApiError:
     """How a caller is told that a transcription ended without its text."""
     if failure.code in CALLERS_FAULT:
         return BadRequest(failure.message, param="file", code=str(failure.code))
+    if failure.code is FailureCode.STORAGE_FULL:
+        return SpoolFull(failure.message, code=str(failure.code))
     if failure.code in BOUND_TO_FAIL_AGAIN and failure.retry_after is None:
         return NotWorthRetrying(failure.message, code=str(failure.code))
     return Unavailable(failure.message, code=str(failure.code), retry_after=failure.retry_after)

@@ -50,6 +50,8 @@ def test_every_failure_is_the_callers_fault_or_worth_a_hint_about_retrying(
         assert (error.status, error.param) == (400, "file")
     elif code in BOUND_TO_FAIL_AGAIN:
         assert (error.status, error.headers) == (503, {"x-should-retry": "false"})
+    elif code is FailureCode.STORAGE_FULL:
+        assert (error.status, error.code) == (507, "storage_full")
     else:
         assert error.status == 503
         assert "retry-after" in error.headers

@@ -115,7 +115,8 @@ def as_the_package(folder: Path, chunk: ChunkRequest) -> ChunkText:
     ).sequences[0, len(prompt) :]
     said = [token for token in output.tolist() if token not in checkpoint.end_token_ids]
     parsed = parse_model_output(prompter.detokenize(said), chunk.language)
-    return ChunkText(parsed.language, parsed.text, len(prompt), audio_tokens, len(said))
+    is_cut_off = len(said) == 16 + 16 * len(chunk.samples) // 16_000
+    return ChunkText(parsed.language, parsed.text, len(prompt), audio_tokens, len(said), is_cut_off)
 
 
 def test_loading_reports_its_stages_in_order() -> None:
