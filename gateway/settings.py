@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from protocol.environment import byte_count, choice, comma_list, number, setting, whole_number
+from protocol.environment import (
+    byte_count,
+    choice,
+    comma_list,
+    default_data_dir,
+    folder,
+    number,
+    one_line,
+    setting,
+    whole_number,
+)
 
 FOREVER = 10 * 365 * 86400.0
 """Upper end of the ranges of timeouts."""
@@ -56,23 +66,6 @@ class ApiKey:
         return self.digest.hex()[:8]
 
 
-def default_data_dir() -> Path:
-    """The user's data folder, by the XDG base directory specification."""
-    base = os.environ.get("XDG_DATA_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
-    return root / "qwen3-asr"
-
-
-def _text(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be one line of text")
-    return text
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
 def _api_keys(text: str) -> tuple[ApiKey, ...]:
     keys = comma_list(text)
     if not keys:
@@ -102,13 +95,13 @@ def _origins(text: str) -> tuple[str, ...]:
 class Settings:
     """What an operator can set; docs/configuration.md has a line for each variable."""
 
-    host: str = setting("HOST", "127.0.0.1", _text)
+    host: str = setting("HOST", "127.0.0.1", one_line)
     """Address to listen on: 0.0.0.0 or :: for every interface."""
     port: int = setting("PORT", 8000, whole_number(0, 65535))
     """0 lets the system choose; the log names the port."""
-    model_id: str = setting("MODEL_ID", "Qwen/Qwen3-ASR-1.7B", _text)
+    model_id: str = setting("MODEL_ID", "Qwen/Qwen3-ASR-1.7B", one_line)
     """A model hub id, a folder, or `embedded`."""
-    data_dir: Path = setting("DATA_DIR", default_data_dir, _folder)
+    data_dir: Path = setting("DATA_DIR", default_data_dir, folder)
     """Holds the spool of uploads, the sockets to workers, state and caches."""
     idle_timeout: float = setting("IDLE_TIMEOUT", 300.0, number(0, FOREVER))
     """Seconds without work after which the engine process ends; 0 keeps it for ever."""
@@ -137,9 +130,9 @@ class Settings:
     """Further keys, from a file with one a line; # begins a comment line."""
     allowed_origins: tuple[str, ...] = setting("ALLOWED_ORIGINS", (), _origins)
     """Origins whose web pages may use the server; * for any."""
-    worker_link: str = setting("WORKER_LINK", "ipc", _text)
+    worker_link: str = setting("WORKER_LINK", "ipc", one_line)
     """`ipc` (sockets in DATA_DIR), or tcp://HOST:PORT for workers on other hosts."""
-    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, _folder)
+    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)
     """Folder with the keys of a tcp link."""
     log_level: str = setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"))
 

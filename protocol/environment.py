@@ -5,7 +5,9 @@ metadata (see `setting`). All bad values are reported together.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 Settings = TypeVar("Settings")
@@ -105,6 +107,25 @@ def byte_count(text: str) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 18) or int(digits) == 0:
         raise ValueError("must be a size in bytes, such as 500M or 2G")
     return int(digits) * factor
+
+
+def one_line(text: str) -> str:
+    """Parser of text without line breaks and other control characters."""
+    if not text.isprintable():
+        raise ValueError("must be one line of text")
+    return text
+
+
+def folder(text: str) -> Path:
+    """Parser of a folder's path; ~ is the user's home."""
+    return Path(text).expanduser().absolute()
+
+
+def default_data_dir() -> Path:
+    """Default of DATA_DIR: in the user's data folder, by the XDG base directory specification."""
+    base = os.environ.get("XDG_DATA_HOME", "")
+    root = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
+    return root / "qwen3-asr"
 
 
 def comma_list(text: str) -> tuple[str, ...]:

@@ -8,8 +8,11 @@ from pathlib import Path
 from protocol.environment import (
     BadSettings,
     choice,
+    default_data_dir,
     flag,
+    folder,
     number,
+    one_line,
     read_settings,
     setting,
     whole_number,
@@ -20,13 +23,6 @@ FOREVER = 10 * 365 * 86400.0
 """Upper end of the ranges of timeouts."""
 MOST_USEFUL_THREADS = 16
 """Matrices of one sequence do not keep more cores busy."""
-
-
-def default_data_dir() -> Path:
-    """The user's data folder, by the XDG base directory specification."""
-    base = os.environ.get("XDG_DATA_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
-    return root / "qwen3-asr"
 
 
 def usable_cpus() -> int:
@@ -53,20 +49,10 @@ def _host_name() -> str:
     return os.uname().nodename or "worker"
 
 
-def _text(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("must be one line of text")
-    return text
-
-
 def _worker_id(text: str) -> str:
     if not text.isprintable() or len(text) > 64:
         raise ValueError("must be one line of at most 64 characters")
     return text
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser().absolute()
 
 
 def _link(text: str) -> str:
@@ -81,15 +67,15 @@ def _link(text: str) -> str:
 class WorkerSettings:
     """What an operator can set; docs/configuration.md has a line for each variable."""
 
-    model_id: str = setting("MODEL_ID", "Qwen/Qwen3-ASR-1.7B", _text)
+    model_id: str = setting("MODEL_ID", "Qwen/Qwen3-ASR-1.7B", one_line)
     """A model hub id, a folder, or `embedded`."""
-    data_dir: Path = setting("DATA_DIR", default_data_dir, _folder)
+    data_dir: Path = setting("DATA_DIR", default_data_dir, folder)
     """Holds the sockets to the gateway, the spool of uploads and the caches."""
     worker_id: str = setting("WORKER_ID", _host_name, _worker_id)
     """Tells workers of one gateway apart."""
     worker_link: str = setting("WORKER_LINK", "ipc", _link)
     """`ipc` (sockets in DATA_DIR), or the tcp://HOST:PORT at which the gateway listens."""
-    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, _folder)
+    worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)
     """Folder with the keys of a tcp link; protocol.keys has its layout."""
     engine: str = setting("ENGINE", "official", choice("official"))
     """Which code runs the model."""
@@ -102,9 +88,9 @@ class WorkerSettings:
     """Type of weights and activations; auto is bfloat16 where the device has it."""
     torch_compile: bool = setting("TORCH_COMPILE", False, flag)
     """Compile the model at the first start: slower to load, faster to run."""
-    chunk_seconds: float = setting("CHUNK_SECONDS", 30.0, number(1, 1200))
+    chunk_seconds: float = setting("CHUNK_SECONDS", 30.0, number(5, 1200))
     """Length that recordings are cut to, at pauses."""
-    max_chunk_seconds: float = setting("MAX_CHUNK_SECONDS", 60.0, number(1, 1200))
+    max_chunk_seconds: float = setting("MAX_CHUNK_SECONDS", 60.0, number(5, 1200))
     """A chunk is cut here even where nobody pauses."""
     max_audio_seconds: float = setting("MAX_AUDIO_SECONDS", 12 * 3600.0, number(1, FOREVER))
     """Longer recordings are refused."""

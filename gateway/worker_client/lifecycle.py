@@ -58,6 +58,8 @@ class Worker:
     """StartEngine was sent and no engine has become ready since."""
     stop_sent: int | None = None
     """Epoch whose end was asked for and has not been confirmed."""
+    withdrawn: EngineState | None = None
+    """State in which the supervisor was told that nobody waits for the engine it tries to start."""
     unlinked_since: float = 0.0
 
     @property
@@ -120,6 +122,8 @@ class Lifecycle:
         if worker is None:
             return set()
         previous, worker.status = worker.status, status
+        if worker.withdrawn is not status.state:
+            worker.withdrawn = None
         if status.state is EngineState.READY:
             worker.is_wanted = False
             if previous is None or previous.state is not EngineState.READY:
@@ -189,6 +193,8 @@ class Lifecycle:
         if waiting > sum(_free(worker) for worker in self._workers.values()):
             actions += self._start_one()
         for worker in self._workers.values():
+            if not waiting and (withdrawal := _withdraw(worker)) is not None:
+                actions.append(withdrawal)
             epoch = self._epoch_to_end(worker, now, waiting)
             if epoch is not None:
                 worker.stop_sent, worker.is_wanted = epoch, False
@@ -231,7 +237,7 @@ class Lifecycle:
             return []
         for worker in sorted(self._workers.values(), key=_start_preference):
             if worker.engine is None and worker.stop_sent is None and not worker.is_wanted:
-                worker.is_wanted = True
+                worker.is_wanted, worker.withdrawn = True, None
                 return [Start(worker.worker_id)]
         return []
 
@@ -257,6 +263,16 @@ class Lifecycle:
 
 def _free(worker: Worker) -> int:
     return worker.engine.free if worker.engine and worker.stop_sent is None else 0
+
+
+def _withdraw(worker: Worker) -> Stop | None:
+    """Nobody waits: a supervisor whose engine does not start need not go on trying."""
+    if worker.state not in (EngineState.BACKING_OFF, EngineState.FAILED) or worker.status is None:
+        return None
+    if worker.withdrawn is worker.state:
+        return None
+    worker.is_wanted, worker.withdrawn = False, worker.state
+    return Stop(worker.worker_id, worker.status.epoch)
 
 
 def _has_ended(status: EngineStatus, epoch: int) -> bool:

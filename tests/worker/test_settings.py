@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.environment import BadSettings
-from worker.settings import WorkerSettings, default_data_dir, quota_cpus, read_worker_settings
+from protocol.environment import BadSettings, default_data_dir
+from worker.settings import WorkerSettings, quota_cpus, read_worker_settings
 
 
 def test_every_default_works() -> None:

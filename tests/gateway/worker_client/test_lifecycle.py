@@ -203,6 +203,20 @@ def test_a_failed_worker_is_asked_once_so_that_it_tries_again(fleet: Lifecycle) 
     assert fleet.decide(1.0, waiting=1) == []
 
 
+@pytest.mark.parametrize("state", [EngineState.BACKING_OFF, EngineState.FAILED])
+def test_a_start_that_fails_is_not_tried_again_for_nobody(
+    fleet: Lifecycle, state: EngineState
+) -> None:
+    fleet.decide(0.0, waiting=1)
+    fleet.status_changed("one", status(state, epoch=3, failure="no GPU"), 1.0)
+
+    assert fleet.decide(1.0, waiting=1) == []
+    assert fleet.decide(2.0, waiting=0) == [Stop("one", 3)]
+    assert fleet.decide(3.0, waiting=0) == []
+    assert fleet.decide(4.0, waiting=1) == [Start("one")]
+    assert fleet.decide(5.0, waiting=0) == [Stop("one", 3)]
+
+
 def test_the_loss_of_a_supervisor_gives_back_its_requests(fleet: Lifecycle) -> None:
     ready(fleet)
     assign(fleet, "a")
