@@ -30,7 +30,7 @@ class Refused:
     """Gateway -> peer: the hello was not accepted; message says why and what to do."""
 
     code: str
-    """worker_id_taken, protocol_version."""
+    """worker_id_taken, other_model, no_capacity, protocol_version."""
     message: str
 
 
@@ -39,6 +39,8 @@ class SupervisorHello:
     """Supervisor -> gateway, after every Introduce."""
 
     worker_id: str
+    instance: str
+    """New with every start of the supervisor: tells one that reconnects from a second one."""
     model_id: str
 
 

@@ -21,7 +21,6 @@ class Hello:
     """Recordings this engine works on at the same time."""
     sees_spool: bool
     """Whether the probe of Introduce was read from the shared spool folder."""
-    max_chunk_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,8 @@ class Transcribe:
     prompt: str
     keywords: tuple[str, ...]
     temperature: float
+    runs_alone: bool
+    """Suspected of having ended engines: nothing else is inferred until a chunk of it is done."""
     done: tuple[ChunkSpan, ...]
     """Chunks an earlier engine finished: not inferred again where the cut falls the same."""
 

@@ -34,7 +34,7 @@ def final(*, chunks: int = 1, audio_seconds: float = 1.0, request_id: str = "req
 
 def worker_snapshot(state: str = "ready", *, failure: str | None = None) -> WorkerSnapshot:
     """One worker as health answers see it."""
-    return WorkerSnapshot("worker-1", state, "embedded", "", 0, None, failure, None, 0)
+    return WorkerSnapshot("worker-1", state, "", 0, None, failure, None, 0)
 
 
 def client_snapshot(

@@ -144,6 +144,8 @@ class EngineLoop:
         feeder = Feeder(recording, self._tools)
         self._recordings[request.request_id] = recording
         self._feeders[request.request_id] = feeder
+        if request.runs_alone:
+            self._scheduler.run_alone(request.request_id)
         feeder.start()
 
     def _take_chunk(self, recording: Recording, chunk: Chunk) -> None:
@@ -195,6 +197,8 @@ class EngineLoop:
         for recording in recordings:
             if self._is_open(recording):
                 self._report_progress(recording, Stage.INFERRING)
+        for request_id in self._scheduler.waiting:  # their turn comes closer with every step
+            self._report_progress(self._recordings[request_id], Stage.INFERRING)
 
     def _take_answer(
         self, recording: Recording, index: int, answer: ChunkText | ChunkFailure
@@ -225,6 +229,8 @@ class EngineLoop:
         for report in recording.reports():
             if isinstance(report, Final):
                 self._close(report.request_id)
+            elif recording.request.runs_alone:
+                self._scheduler.run_alone(None)  # it is past what engines died of
             self._send(report)
 
     def _report_progress(self, recording: Recording, stage: Stage) -> None:

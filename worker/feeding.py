@@ -165,7 +165,8 @@ class Feeder:
                     break
                 samples += len(block)
                 self._hand_over(chunker.push(block))
-        self._hand_over(chunker.finish())
+        if not self._stopped.is_set():
+            self._hand_over(chunker.finish())
         self._deliver(CutAll(self._recording, samples))
 
     def _open(self, path: Path) -> DecodedAudio:
@@ -179,6 +180,8 @@ class Feeder:
     def _hand_over(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
             self._ahead.acquire()
+            if self._stopped.is_set():
+                return
             self._deliver(ChunkCut(self._recording, chunk))
 
     def _fail(self, code: FailureCode, message: str) -> None:

@@ -98,7 +98,7 @@ def serve(engine: Engine, settings: WorkerSettings, epoch: int, status: StatusWr
     loop = EngineLoop(engine, send=lambda answer: mailbox.send(answer))
     mailbox = Mailbox(
         _connect(context, settings),
-        Hello(settings.worker_id, epoch, settings.model_id, CAPACITY, False, max_chunk_seconds),
+        Hello(settings.worker_id, epoch, settings.model_id, CAPACITY, False),
         spool_folder,
         deliver=loop.deliver,
         beat=lambda: status.beat(loop.steps, loop.is_busy),

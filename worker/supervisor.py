@@ -99,7 +99,7 @@ class Supervisor:
         self._clock = self._conduct.clock
         self._supervision = Supervision(self._conduct.timing)
         self._session = ControlSession(
-            SupervisorHello(post.worker_id, post.model_id),
+            SupervisorHello(post.worker_id, os.urandom(8).hex(), post.model_id),
             self._conduct.session_timing,
             self._clock(),
         )

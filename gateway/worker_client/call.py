@@ -36,15 +36,17 @@ class Call:
     def opening_message(self) -> Transcribe:
         """The message that hands it to the next engine; counts the attempt."""
         request = self.request
+        attempt = self.attempts.begin()
         return Transcribe(
             request_id=request.request_id,
-            attempt=self.attempts.begin(),
+            attempt=attempt,
             spool_file=request.spool_file,
             upload_bytes=request.upload_bytes,
             language=request.language,
             prompt=request.prompt,
             keywords=request.keywords,
             temperature=request.temperature,
+            runs_alone=self.attempts.runs_alone,
             done=self.chunks.spans,
         )
 

@@ -4,12 +4,14 @@ Decides by lifecycle.py when engines start and end, and by attempts.py how often
 retried. Knows no sockets: messages leave through a Post, time comes from a clock.
 """
 
+import errno
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from gateway.telemetry import event
 from gateway.worker_client import outcomes
 from gateway.worker_client.call import Call
 from gateway.worker_client.chunk_file import ChunkFile
@@ -33,10 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CANCEL_GRACE = 10.0
-"""Seconds an engine has to answer a Cancel before it counts as stuck."""
 MAX_PIECES = 8
 """Most credit one PullUpload is given."""
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 EngineId = tuple[str, int]
 """Worker id and epoch."""
@@ -60,32 +62,20 @@ class Dispatcher:
         lifecycle: Lifecycle,
         post: Post,
         clock: Callable[[], float],
-        all_answered: Callable[[], None],
     ) -> None:
-        """`all_answered` is called whenever the last open call has been left."""
         self._settings = settings
         self._lifecycle = lifecycle
         self._post = post
         self._clock = clock
-        self._all_answered = all_answered
         self._calls: dict[str, Call] = {}
         self._waiting: deque[Call] = deque()
-        self._cancelling: dict[str, tuple[EngineId, float]] = {}
-        """Requests nobody waits for but an engine still holds, and until when it may."""
         self._proven: set[EngineId] = set()
         """Engines that have finished work, one a worker."""
         self._absent_since = self._lonely_since = clock()
-        """When the last engine and the last worker went."""
-        self.is_draining = False
-        """Whether new calls are refused."""
+        """When an engine was last lost with work, and a worker."""
 
     def __repr__(self) -> str:
         return f"<Dispatcher {len(self._waiting)} waiting, {len(self._calls)} open>"
-
-    @property
-    def open_calls(self) -> int:
-        """Calls that wait or run."""
-        return len(self._calls)
 
     @property
     def waiting_calls(self) -> int:
@@ -96,8 +86,6 @@ class Dispatcher:
 
     def open(self, request: TranscriptionRequest) -> Call:
         """A new call, waiting; the caller leaves it by `leave`. Raises TranscriptionFailed."""
-        if self.is_draining:
-            raise outcomes.shutting_down()
         if len(self._waiting) >= self._settings.max_waiting_requests:
             raise outcomes.queue_full()
         try:
@@ -105,8 +93,7 @@ class Dispatcher:
                 request.chunks_path, request_id=request.request_id, owner=request.owner
             )
         except OSError as error:
-            logger.error("chunk file could not be created error=%s", error.strerror)
-            raise outcomes.storage_full() from error
+            raise _not_stored(error, request.request_id) from error
         call = Call(request, chunks, self._clock())
         self._calls[request.request_id] = call
         self._waiting.append(call)
@@ -119,8 +106,6 @@ class Dispatcher:
         if not call.has_ended:
             self._take_back(call)
         call.chunks.close()
-        if not self._calls:
-            self._all_answered()
         self.move()
 
     def end_all(self) -> None:
@@ -135,10 +120,8 @@ class Dispatcher:
             if call in self._waiting:
                 self._waiting.remove(call)
             return
-        request_id, engine = call.request.request_id, call.engine
-        call.engine = None
-        self._cancelling[request_id] = (engine, self._clock() + CANCEL_GRACE)
-        self._post.to_engine(engine, Cancel(request_id))
+        engine, call.engine = call.engine, None
+        self._post.to_engine(engine, Cancel(call.request.request_id))
 
     def _give_up(self, call: Call, failure: TranscriptionFailed) -> None:
         self._take_back(call)
@@ -151,7 +134,7 @@ class Dispatcher:
 
         Every event ends here, so there is one place where requests and engines meet.
         """
-        while self._waiting and self._hand_over_next():
+        while self._hand_over_next():
             pass
         self._act(self._lifecycle.decide(self._clock(), len(self._waiting)))
         self._fail_hopeless()
@@ -161,36 +144,38 @@ class Dispatcher:
         now = self._clock()
         for call in tuple(self._calls.values()):
             if call.engine and now - call.last_progress > self._settings.request_timeout:
-                logger.error("request made no progress request_id=%s", call.request.request_id)
+                fields = {"request_id": call.request.request_id}
+                logger.error(event("request made no progress", fields))
                 self._give_up(call, outcomes.timed_out())
-        for request_id, (engine, deadline) in tuple(self._cancelling.items()):
-            if now > deadline:
-                del self._cancelling[request_id]
-                logger.error("engine did not let go of a cancelled request worker=%s", engine[0])
-                self._act(self._lifecycle.end_engine(*engine))
 
     def _hand_over_next(self) -> bool:
-        call = self._waiting[0]
-        alone = call.attempts.is_suspect
-        worker = self._lifecycle.roomiest(alone=alone)
-        if worker is None:
-            return False
-        self._waiting.popleft()
-        engine = self._lifecycle.assign(worker, call.request.request_id, alone=alone)
+        """Give the first call that fits to an engine. A suspect may have to wait for a place that
+        the calls behind it do not need."""
+        for is_suspect in (True, False):
+            worker = self._lifecycle.roomiest(is_suspect=is_suspect)
+            calls = (call for call in self._waiting if call.attempts.is_suspect is is_suspect)
+            if worker is not None and (call := next(calls, None)) is not None:
+                self._hand_over(call, worker)
+                return True
+        return False
+
+    def _hand_over(self, call: Call, worker: Worker) -> None:
+        self._waiting.remove(call)
+        request_id, is_suspect = call.request.request_id, call.attempts.is_suspect
+        engine = self._lifecycle.assign(worker, request_id, is_suspect=is_suspect)
         call.engine = (worker.worker_id, engine.hello.epoch)
         call.last_progress = self._clock()
         if not self._post.to_engine(call.engine, call.opening_message()):
             self.engine_fell_silent(call.engine)
-        return True
 
     def _act(self, actions: Iterable[Start | Stop]) -> None:
         for action in actions:
             if isinstance(action, Start):
-                logger.info("engine was asked for worker=%s", action.worker_id)
+                logger.info(event("engine was asked for", {"worker": action.worker_id}))
                 self._post.to_supervisor(action.worker_id, StartEngine())
             else:
-                fields = (action.worker_id, action.epoch)
-                logger.info("engine was dismissed worker=%s epoch=%d", *fields)
+                fields = {"worker": action.worker_id, "epoch": action.epoch}
+                logger.info(event("engine is not needed any more", fields))
                 self._post.to_supervisor(action.worker_id, StopEngine(action.epoch))
 
     def _fail_hopeless(self) -> None:
@@ -217,47 +202,61 @@ class Dispatcher:
 
     # --- engines ----------------------------------------------------------------------------
 
-    def engine_died(self, request_ids: set[str]) -> None:
-        """Give the requests of a dead engine back to the queue, or convict one."""
-        for call in self._orphans(request_ids):
+    def engine_died(self, request_ids: Iterable[str]) -> None:
+        """Give the requests of a dead engine back to the queue, or convict one.
+
+        Where one ran alone, it is to blame and the others are not.
+        """
+        orphans = self._orphans(request_ids)
+        suspects = [call for call in orphans if call.attempts.runs_alone]
+        for call in suspects or orphans:
             call.attempts.engine_died()
-            if call.attempts.is_poison:
-                logger.error("request ended engines alone request_id=%s", call.request.request_id)
-                call.engine = None
-                call.end(outcomes.poison())
-            else:
-                self._requeue(call)
+        for call in orphans:
+            self._requeue(call)
 
     def engine_fell_silent(self, engine: EngineId) -> None:
         """The link to an engine broke: its requests go to the next one and nobody is blamed."""
-        logger.warning("engine fell silent worker=%s epoch=%d", *engine)
-        lost = self._lifecycle.engine_left(*engine, self._clock())
-        for call in self._orphans(lost):
+        fields = {"worker": engine[0], "epoch": engine[1]}
+        logger.warning(event("engine fell silent", fields))
+        self.requeue(self._lifecycle.engine_left(*engine, self._clock()))
+
+    def requeue(self, request_ids: Iterable[str]) -> None:
+        """Give requests back to the queue; nobody is to blame."""
+        for call in self._orphans(request_ids):
             self._requeue(call)
 
-    def worker_lost(self, worker_id: str) -> None:
-        """A supervisor is gone, and its engine with it."""
+    def worker_left(self, worker_id: str) -> None:
+        """A supervisor fell silent."""
         self._lonely_since = self._clock()
-        self.engine_died(self._lifecycle.supervisor_left(worker_id))
+        self._lifecycle.supervisor_left(worker_id)
 
-    def _orphans(self, request_ids: set[str]) -> list[Call]:
+    def _orphans(self, request_ids: Iterable[str]) -> list[Call]:
         """The calls an engine held when it was lost, latest first."""
-        self._absent_since = self._clock()
-        for request_id in request_ids:
-            self._cancelling.pop(request_id, None)
-        held = [call for call in self._calls.values() if call.request.request_id in request_ids]
-        return [call for call in reversed(held) if call.engine is not None]
+        wanted = set(request_ids)
+        held = [call for call in self._calls.values() if call.request.request_id in wanted]
+        orphans = [call for call in reversed(held) if call.engine is not None]
+        if orphans:
+            self._absent_since = self._clock()
+        return orphans
 
     def _requeue(self, call: Call) -> None:
+        """Back to the front of the queue, unless it has used up its engines."""
         call.engine, call.waiting_since = None, self._clock()
-        self._waiting.appendleft(call)
+        fields = {"request_id": call.request.request_id}
+        if call.attempts.is_poison:
+            logger.error(event("request ended engines alone", fields))
+            call.end(outcomes.poison())
+        elif call.attempts.is_hopeless:
+            logger.error(event("request lost too many engines", fields))
+            call.end(outcomes.engines_lost())
+        else:
+            self._waiting.appendleft(call)
 
     # --- answers ----------------------------------------------------------------------------
 
     def answered(self, engine: EngineId, message: Answer) -> None:
         """An engine said something of a request; what is not of its current attempt is dropped."""
         if isinstance(message, Final | Failed):
-            self._cancelling.pop(message.request_id, None)
             self._lifecycle.finished(engine[0], message.request_id, self._clock())
         call = self._calls.get(message.request_id)
         if call and call.engine == engine and call.attempts.count == message.attempt:
@@ -275,15 +274,20 @@ class Dispatcher:
                 self._apply_chunk(call, engine, message)
             else:
                 call.engine = None
-                call.end(message)
+                is_whole = message.chunks == len(call.chunks.spans)
+                call.end(message if is_whole else outcomes.miscounted())
 
     def _apply_chunk(self, call: Call, engine: EngineId, chunk: ChunkDone) -> None:
-        self._lifecycle.release_reservation(engine[0])
+        request_id = call.request.request_id
+        if chunk.index != len(call.chunks.spans):
+            fields = {"request_id": request_id, "index": chunk.index}
+            logger.error(event("chunk came out of order", fields))
+            return  # the count at the end tells that it is missing
+        self._lifecycle.cleared(engine[0], request_id)
         try:
             call.add_chunk(chunk, self._clock())
         except OSError as error:
-            logger.error("finished chunk could not be stored error=%s", error.strerror)
-            self._give_up(call, outcomes.storage_full())
+            self._give_up(call, _not_stored(error, request_id))
 
     def _apply_failure(self, call: Call, failed: Failed) -> None:
         if failed.code is FailureCode.SHUTTING_DOWN:
@@ -315,3 +319,9 @@ class Dispatcher:
                 piece = UploadPiece(pull.request_id, offset, content, is_last)
                 if not self._post.to_engine(engine, piece) or is_last:
                     return
+
+
+def _not_stored(error: OSError, request_id: str) -> TranscriptionFailed:
+    fields = {"request_id": request_id, "error": error.strerror}
+    logger.error(event("finished chunks could not be stored", fields))
+    return outcomes.storage_full() if error.errno in NO_SPACE else outcomes.not_stored()

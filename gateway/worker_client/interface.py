@@ -1,6 +1,7 @@
 """What the rest of the gateway knows of workers: ask for a transcription, look at their state."""
 
 from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +51,6 @@ class WorkerSnapshot:
     worker_id: str
     state: str
     """An EngineState."""
-    model_id: str
     stage: str
     done_bytes: int
     total_bytes: int | None
@@ -82,6 +82,10 @@ class WorkerClient(Protocol):
         Starts an engine where none runs. Raises TranscriptionFailed. Closing the generator, or
         cancelling its consumer, cancels the work.
         """
+        ...
+
+    def expecting(self) -> AbstractContextManager[None]:
+        """For as long as a request is on its way in: it keeps a running engine, and starts none."""
         ...
 
     def snapshot(self) -> ClientSnapshot:

@@ -13,6 +13,8 @@ WORKER_GRACE = 10.0
 """Seconds a request waits for a first worker to connect before it is told that there is none."""
 LINK_GRACE = 30.0
 """Seconds an engine may be ready without having said Hello; then it is ended as unreachable."""
+START_PATIENCE = 15.0
+"""Seconds an engine may take to start before requests that wait have another worker start one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +38,28 @@ class Engine:
 
     hello: Hello
     running: set[str] = field(default_factory=set)
-    is_reserved: bool = False
-    """Runs one suspect request and takes no other until that one has shown itself harmless."""
+    suspect: str | None = None
+    """The one request of them that runs alone until it has shown itself harmless."""
     last_busy: float = 0.0
 
     @property
     def free(self) -> int:
         """How many more requests it takes."""
-        return 0 if self.is_reserved else self.hello.capacity - len(self.running)
+        return self.hello.capacity - len(self.running)
 
 
 @dataclass(slots=True)
 class Worker:
-    """A connected supervisor, what it last said of its engine, and what was asked of it."""
+    """A connected worker: what its supervisor last said, and what was asked of it."""
 
     worker_id: str
-    model_id: str
+    instance: str
+    is_supervised: bool = True
+    """Whether its supervisor is there; an engine is used as long as its own link lives."""
     status: EngineStatus | None = None
     engine: Engine | None = None
-    is_wanted: bool = False
-    """StartEngine was sent and no engine has become ready since."""
+    asked_at: float | None = None
+    """When StartEngine was sent, while no engine has become ready since."""
     stop_sent: int | None = None
     """Epoch whose end was asked for and has not been confirmed."""
     withdrawn: EngineState | None = None
@@ -71,13 +75,31 @@ class Worker:
         return len(self.engine.running) if self.engine else 0
 
     @property
-    def is_coming_up(self) -> bool:
-        """Whether an engine will be there without asking again."""
-        if self.engine is not None or self.stop_sent is not None:
+    def free(self) -> int:
+        """How many more requests its engine takes now."""
+        if self.engine is None or self.stop_sent is not None:
+            return 0
+        return 0 if self.state is EngineState.STOPPING else self.engine.free
+
+    def is_coming_up(self, now: float) -> bool:
+        """Whether an engine will soon be there without asking anybody."""
+        if self.engine is not None or self.stop_sent is not None or not self.is_supervised:
             return False
-        if self.is_wanted:
-            return self.state is not EngineState.FAILED
+        if self.state in (EngineState.BACKING_OFF, EngineState.FAILED):
+            return False
+        if self.asked_at is not None:
+            return now - self.asked_at < START_PATIENCE
         return self.state in (EngineState.STARTING, EngineState.READY)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """An engine was taken in."""
+
+    lost: frozenset[str]
+    """Requests of the engine in its place so far."""
+    is_same_engine: bool
+    """Whether it is that engine, over a new connection."""
 
 
 class Lifecycle:
@@ -86,6 +108,8 @@ class Lifecycle:
     def __init__(self, *, idle_timeout: float) -> None:
         self._idle_timeout = idle_timeout
         self._workers: dict[str, Worker] = {}
+        self.expected = 0
+        """Requests on their way in: a reason to keep an engine, none to start one."""
 
     def __repr__(self) -> str:
         parts = ", ".join(
@@ -103,18 +127,26 @@ class Lifecycle:
         """The worker of that id, if it is connected."""
         return self._workers.get(worker_id)
 
-    def supervisor_joined(self, worker_id: str, model_id: str) -> None:
-        """A supervisor said hello (again); what its engine does follows in EngineStatus."""
-        known = self._workers.get(worker_id)
-        if known is None:
-            self._workers[worker_id] = Worker(worker_id, model_id)
-        else:
-            known.model_id, known.is_wanted, known.stop_sent = model_id, False, None
+    def supervisor_joined(self, worker_id: str, instance: str, now: float) -> set[str]:
+        """A supervisor said hello; what its engine does follows in EngineStatus.
 
-    def supervisor_left(self, worker_id: str) -> set[str]:
-        """A supervisor is gone; the requests its engine held are returned."""
-        worker = self._workers.pop(worker_id, None)
-        return worker.engine.running if worker and worker.engine else set()
+        Returns the requests of the engine of an earlier instance, which ended with it.
+        """
+        known = self._workers.get(worker_id)
+        if known is None or known.instance != instance:
+            self._workers[worker_id] = Worker(worker_id, instance, unlinked_since=now)
+            return known.engine.running if known and known.engine else set()
+        # Orders may have been lost with its old connection: they are given again.
+        known.is_supervised = True
+        known.asked_at = known.stop_sent = known.withdrawn = None
+        return set()
+
+    def supervisor_left(self, worker_id: str) -> None:
+        """A supervisor fell silent. Its engine, if it has one, speaks for itself."""
+        worker = self._workers.get(worker_id)
+        if worker is not None:
+            worker.is_supervised = False
+            self._remove_if_gone(worker)
 
     def status_changed(self, worker_id: str, status: EngineStatus, now: float) -> set[str]:
         """Note what a supervisor says; returns the requests of an engine it declares dead."""
@@ -125,7 +157,7 @@ class Lifecycle:
         if worker.withdrawn is not status.state:
             worker.withdrawn = None
         if status.state is EngineState.READY:
-            worker.is_wanted = False
+            worker.asked_at = None
             if previous is None or previous.state is not EngineState.READY:
                 worker.unlinked_since = now
         if worker.stop_sent is not None and _has_ended(status, worker.stop_sent):
@@ -134,18 +166,19 @@ class Lifecycle:
             return self._drop_engine(worker, now)
         return set()
 
-    def engine_joined(self, hello: Hello, now: float) -> set[str] | None:
-        """An engine said Hello; returns requests of the engine it replaces.
+    def engine_joined(self, hello: Hello, now: float) -> Joined | None:
+        """An engine said Hello.
 
         None where it does not belong: its supervisor is unknown yet, or it is of an ended epoch.
         """
         worker = self._workers.get(hello.worker_id)
         if worker is None or (worker.status and _has_ended(worker.status, hello.epoch)):
             return None
-        lost = worker.engine.running if worker.engine else set()
-        worker.engine = Engine(hello, last_busy=now)
-        worker.is_wanted = False
-        return lost
+        before, worker.engine = worker.engine, Engine(hello, last_busy=now)
+        worker.asked_at = None
+        if before is None:
+            return Joined(frozenset(), is_same_engine=False)
+        return Joined(frozenset(before.running), before.hello.epoch == hello.epoch)
 
     def engine_left(self, worker_id: str, epoch: int, now: float) -> set[str]:
         """The work link to an engine broke; returns the requests it held."""
@@ -154,60 +187,51 @@ class Lifecycle:
             return set()
         return self._drop_engine(worker, now)
 
-    def roomiest(self, *, alone: bool) -> Worker | None:
-        """The worker whose engine takes the next request; for a suspect one, an empty engine."""
-        candidates = [
-            worker
-            for worker in self._workers.values()
-            if worker.engine is not None
-            and worker.stop_sent is None
-            and (not worker.engine.running if alone else worker.engine.free > 0)
-        ]
-        return max(candidates, key=lambda worker: _free(worker), default=None)
+    def roomiest(self, *, is_suspect: bool) -> Worker | None:
+        """The worker whose engine takes the next request; an engine takes one suspect at a time."""
+        takers = [worker for worker in self._workers.values() if worker.free > 0]
+        if is_suspect:
+            takers = [worker for worker in takers if worker.engine and not worker.engine.suspect]
+        return max(takers, key=lambda worker: worker.free, default=None)
 
-    def assign(self, worker: Worker, request_id: str, *, alone: bool) -> Engine:
+    def assign(self, worker: Worker, request_id: str, *, is_suspect: bool) -> Engine:
         """Note that this worker's engine now holds the request."""
         engine = worker.engine
         assert engine is not None
         engine.running.add(request_id)
-        engine.is_reserved = alone
+        if is_suspect:
+            engine.suspect = request_id
         return engine
 
-    def release_reservation(self, worker_id: str) -> None:
-        """The suspect request has shown itself harmless: others may join it."""
+    def cleared(self, worker_id: str, request_id: str) -> None:
+        """A request has shown itself harmless."""
         worker = self._workers.get(worker_id)
-        if worker and worker.engine:
-            worker.engine.is_reserved = False
+        if worker and worker.engine and worker.engine.suspect == request_id:
+            worker.engine.suspect = None
 
     def finished(self, worker_id: str, request_id: str, now: float) -> None:
         """An engine holds this request no longer."""
         worker = self._workers.get(worker_id)
         if worker and worker.engine and request_id in worker.engine.running:
             worker.engine.running.discard(request_id)
-            worker.engine.is_reserved = worker.engine.is_reserved and bool(worker.engine.running)
             worker.engine.last_busy = now
+            self.cleared(worker_id, request_id)
 
     def decide(self, now: float, waiting: int) -> list[Start | Stop]:
         """What to ask of supervisors now; asking is noted, so it is not asked twice."""
         actions: list[Start | Stop] = []
-        if waiting > sum(_free(worker) for worker in self._workers.values()):
-            actions += self._start_one()
+        if waiting > sum(worker.free for worker in self._workers.values()):
+            actions += self._start_one(now)
         for worker in self._workers.values():
+            if not worker.is_supervised:
+                continue
             if not waiting and (withdrawal := _withdraw(worker)) is not None:
                 actions.append(withdrawal)
             epoch = self._epoch_to_end(worker, now, waiting)
             if epoch is not None:
-                worker.stop_sent, worker.is_wanted = epoch, False
+                worker.stop_sent, worker.asked_at = epoch, None
                 actions.append(Stop(worker.worker_id, epoch))
         return actions
-
-    def end_engine(self, worker_id: str, epoch: int) -> list[Start | Stop]:
-        """End an engine found stuck."""
-        worker = self._workers.get(worker_id)
-        if worker is None or worker.stop_sent == epoch:
-            return []
-        worker.stop_sent = epoch
-        return [Stop(worker_id, epoch)]
 
     def why_not(self) -> str | None:
         """Why a request sent now would not be served, for the operator; None if it would."""
@@ -231,13 +255,14 @@ class Lifecycle:
         ]
         return min(times, default=None)
 
-    def _start_one(self) -> list[Start | Stop]:
+    def _start_one(self, now: float) -> list[Start | Stop]:
         """One start at a time: its engine's capacity is unknown until it is there."""
-        if any(worker.is_coming_up for worker in self._workers.values()):
+        if any(worker.is_coming_up(now) for worker in self._workers.values()):
             return []
         for worker in sorted(self._workers.values(), key=_start_preference):
-            if worker.engine is None and worker.stop_sent is None and not worker.is_wanted:
-                worker.is_wanted, worker.withdrawn = True, None
+            is_idle = worker.engine is None and worker.stop_sent is None
+            if worker.is_supervised and is_idle and worker.asked_at is None:
+                worker.asked_at, worker.withdrawn = now, None
                 return [Start(worker.worker_id)]
         return []
 
@@ -250,7 +275,7 @@ class Lifecycle:
                 worker.state is EngineState.READY and now - worker.unlinked_since >= LINK_GRACE
             )
             return worker.status.epoch if is_lost and worker.status else None
-        is_idle = not engine.running and not waiting and self._idle_timeout > 0
+        is_idle = not (engine.running or waiting or self.expected) and self._idle_timeout > 0
         if is_idle and now - engine.last_busy >= self._idle_timeout:
             return engine.hello.epoch
         return None
@@ -258,11 +283,12 @@ class Lifecycle:
     def _drop_engine(self, worker: Worker, now: float) -> set[str]:
         engine, worker.engine = worker.engine, None
         worker.unlinked_since = now
+        self._remove_if_gone(worker)
         return engine.running if engine else set()
 
-
-def _free(worker: Worker) -> int:
-    return worker.engine.free if worker.engine and worker.stop_sent is None else 0
+    def _remove_if_gone(self, worker: Worker) -> None:
+        if not worker.is_supervised and worker.engine is None:
+            del self._workers[worker.worker_id]
 
 
 def _withdraw(worker: Worker) -> Stop | None:
@@ -271,7 +297,7 @@ def _withdraw(worker: Worker) -> Stop | None:
         return None
     if worker.withdrawn is worker.state:
         return None
-    worker.is_wanted, worker.withdrawn = False, worker.state
+    worker.asked_at, worker.withdrawn = None, worker.state
     return Stop(worker.worker_id, worker.status.epoch)
 
 

@@ -7,14 +7,15 @@ lifecycle's.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import zmq
 
+from gateway.telemetry import event
 from gateway.worker_client.dispatcher import Dispatcher, EngineId
 from gateway.worker_client.interface import (
     ClientSnapshot,
@@ -56,6 +57,8 @@ class WorkerLink:
         self._zap: zmq.Socket[bytes] | None = None
         self._allowed_keys: frozenset[bytes] = frozenset()
         self._last_tick = 0.0
+        self._refusal: str | None = None
+        """Why the last worker that was turned away was."""
 
     def __repr__(self) -> str:
         return f"<WorkerLink {self._dispatcher!r}, {self._lifecycle!r}>"
@@ -64,10 +67,7 @@ class WorkerLink:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._all_answered = asyncio.Event()
-        self._dispatcher = Dispatcher(
-            self._settings, self._lifecycle, self, self._loop.time, self._all_answered.set
-        )
+        self._dispatcher = Dispatcher(self._settings, self._lifecycle, self, self._loop.time)
         self._probe.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._probe.write_text(self._introduction.probe_text)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -83,8 +83,7 @@ class WorkerLink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._dispatcher.is_draining = True
-        self._dispatcher.end_all()
+        self.end_all()
         self._clock.cancel()
         await self._tasks.__aexit__(None, None, None)
         self._supervisors, self._engines = Peers(), Peers()  # nothing is sent from here on
@@ -96,18 +95,9 @@ class WorkerLink:
         self._context.term()
         self._probe.unlink(missing_ok=True)
 
-    async def drain(self, grace: float) -> None:
-        """Take no new requests and wait at most `grace` seconds until those here are answered."""
-        self._dispatcher.is_draining = True
-        if not self._dispatcher.open_calls:
-            return
-        self._all_answered.clear()
-        try:
-            async with asyncio.timeout(grace):
-                await self._all_answered.wait()
-        except TimeoutError:
-            logger.warning("requests were left unfinished requests=%d", self._dispatcher.open_calls)
-            self._dispatcher.end_all()
+    def end_all(self) -> None:
+        """Answer every open call at once: the gateway ends."""
+        self._dispatcher.end_all()
 
     def _bind(self) -> None:
         sockets.make_link_folder(self._settings.data_dir)
@@ -152,12 +142,23 @@ class WorkerLink:
         finally:
             self._dispatcher.leave(call)
 
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """See WorkerClient.expecting."""
+        self._lifecycle.expected += 1
+        try:
+            yield
+        finally:
+            self._lifecycle.expected -= 1
+
     def snapshot(self) -> ClientSnapshot:
         """See WorkerClient.snapshot."""
-        is_draining = self._dispatcher.is_draining
-        reason = "the server is shutting down" if is_draining else self._lifecycle.why_not()
+        workers = tuple(_snapshot(worker) for worker in self._lifecycle.workers)
+        reason = self._lifecycle.why_not()
+        if not workers and self._refusal is not None:
+            reason = self._refusal
         return ClientSnapshot(
-            workers=tuple(_snapshot(worker) for worker in self._lifecycle.workers),
+            workers=workers,
             waiting_requests=self._dispatcher.waiting_calls,
             can_serve=reason is None,
             reason=reason,
@@ -210,46 +211,68 @@ class WorkerLink:
         if isinstance(message, SupervisorHello):
             self._welcome_supervisor(peer, message)
         elif worker_id is None:
-            self._control.send(peer, self._introduction)
+            if self._supervisors.should_ask(peer, self._loop.time()):
+                self._control.send(peer, self._introduction)
         elif isinstance(message, EngineStatus):
             self._on_status(worker_id, message)
         elif not isinstance(message, Heartbeat):
             logger.warning("unexpected %s on the control link", type(message).__name__)
 
     def _welcome_supervisor(self, peer: bytes, hello: SupervisorHello) -> None:
-        if not self._supervisors.join(peer, hello.worker_id, self._loop.time()):
-            text = f"a worker with id {hello.worker_id} is connected already: set WORKER_ID"
-            self._control.send(peer, Refused("worker_id_taken", text))
+        if (refusal := self._refuse_supervisor(peer, hello)) is not None:
+            self._control.send(peer, refusal)
+            self._refusal = refusal.message
             return
-        fields = (hello.worker_id, hello.model_id)
-        logger.info("worker joined worker=%s model=%s", *fields)
-        if hello.model_id != self._settings.model_id:
-            logger.warning(
-                "worker serves another model than the gateway names worker=%s", *fields[:1]
-            )
-        self._lifecycle.supervisor_joined(*fields)
+        now = self._loop.time()
+        before = self._supervisors.route(hello.worker_id)
+        if before is not None and before != peer:
+            self._supervisors.leave(before)
+        self._supervisors.join(peer, hello.worker_id, now)
+        lost = self._lifecycle.supervisor_joined(hello.worker_id, hello.instance, now)
+        if before is None:
+            logger.info(event("worker joined", {"worker": hello.worker_id}))
+        self._refusal = None
         self._control.send(peer, Welcome())
+        self._dispatcher.requeue(lost)
         self._dispatcher.move()
+
+    def _refuse_supervisor(self, peer: bytes, hello: SupervisorHello) -> Refused | None:
+        worker = self._lifecycle.worker(hello.worker_id)
+        is_taken = self._supervisors.route(hello.worker_id) not in (None, peer)
+        if is_taken and worker is not None and worker.instance != hello.instance:
+            text = f"a worker with id {hello.worker_id} is connected already: set WORKER_ID"
+            return Refused("worker_id_taken", text)
+        if hello.model_id == self._settings.model_id:
+            return None
+        text = (
+            f"the worker serves {hello.model_id}, the gateway {self._settings.model_id}: "
+            "set the same MODEL_ID on both"
+        )
+        fields = {"worker": hello.worker_id, "reason": text}
+        logger.error(event("worker was refused", fields))
+        return Refused("other_model", text)
 
     def _on_status(self, worker_id: str, status: EngineStatus) -> None:
         worker = self._lifecycle.worker(worker_id)
         if worker is None or worker.state != status.state:
-            failure = f" failure={status.failure!r}" if status.failure else ""
-            fields = (status.state, worker_id, status.epoch, failure)
-            logger.info("engine is %s worker=%s epoch=%d%s", *fields)
+            fields = {"worker": worker_id, "epoch": status.epoch, "failure": status.failure}
+            logger.info(event(f"engine is {status.state}", fields))
         lost = self._lifecycle.status_changed(worker_id, status, self._loop.time())
         if lost or status.state in (EngineState.STOPPED, EngineState.FAILED):
-            route = self._engines.route((worker_id, status.epoch))
-            if route is not None:
-                self._engines.leave(route)
+            self._forget_engine((worker_id, status.epoch))
         self._dispatcher.engine_died(lost)
         self._dispatcher.move()
 
     def _supervisor_lost(self, peer: bytes) -> None:
         worker_id = self._supervisors.leave(peer)
         if worker_id is not None:
-            logger.warning("worker was lost worker=%s", worker_id)
-            self._dispatcher.worker_lost(worker_id)
+            logger.warning(event("supervisor fell silent", {"worker": worker_id}))
+            self._dispatcher.worker_left(worker_id)
+
+    def _forget_engine(self, engine: EngineId) -> None:
+        route = self._engines.route(engine)
+        if route is not None:
+            self._engines.leave(route)
 
     # --- work link --------------------------------------------------------------------------
 
@@ -258,7 +281,8 @@ class WorkerLink:
         if isinstance(message, Hello):
             self._welcome_engine(peer, message)
         elif engine is None:
-            self._work.send(peer, self._introduction)
+            if self._engines.should_ask(peer, self._loop.time()):
+                self._work.send(peer, self._introduction)
         elif isinstance(message, PullUpload):
             self._dispatcher.upload_wanted(engine, message)
         elif isinstance(message, Progress | ChunkDone | Final | Failed):
@@ -267,18 +291,27 @@ class WorkerLink:
             logger.warning("unexpected %s on the work link", type(message).__name__)
 
     def _welcome_engine(self, peer: bytes, hello: Hello) -> None:
-        lost = self._lifecycle.engine_joined(hello, self._loop.time())
-        if lost is None:
+        if hello.capacity < 1:
+            self._work.send(peer, Refused("no_capacity", "an engine must take at least a request"))
+            return
+        joined = self._lifecycle.engine_joined(hello, self._loop.time())
+        if joined is None:
             return  # asked again at its next heartbeat, when its supervisor is known
         engine = (hello.worker_id, hello.epoch)
-        stale = self._engines.route(engine)
-        if stale is not None:
-            self._engines.leave(stale)
+        self._forget_engine(engine)
         self._engines.join(peer, engine, self._loop.time())
         self._work.send(peer, Welcome())
-        fields = (*engine, hello.capacity, hello.sees_spool)
-        logger.info("engine joined worker=%s epoch=%d capacity=%d sees_spool=%s", *fields)
-        self._dispatcher.engine_died(lost)
+        fields = {
+            "worker": hello.worker_id,
+            "epoch": hello.epoch,
+            "capacity": hello.capacity,
+            "sees_spool": hello.sees_spool,
+        }
+        logger.info(event("engine joined", fields))
+        if joined.is_same_engine:
+            self._dispatcher.requeue(joined.lost)
+        else:
+            self._dispatcher.engine_died(joined.lost)
         self._dispatcher.move()
 
 
@@ -287,7 +320,6 @@ def _snapshot(worker: Worker) -> WorkerSnapshot:
     return WorkerSnapshot(
         worker_id=worker.worker_id,
         state=worker.state,
-        model_id=worker.model_id,
         stage=status.stage if status else "",
         done_bytes=status.done_bytes if status else 0,
         total_bytes=status.total_bytes if status else None,

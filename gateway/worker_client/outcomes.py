@@ -25,6 +25,24 @@ def storage_full() -> TranscriptionFailed:
     return TranscriptionFailed(FailureCode.STORAGE_FULL, text, retry_after=RETRY_AFTER)
 
 
+def not_stored() -> TranscriptionFailed:
+    """A finished chunk could not be stored, and not for want of space."""
+    text = "The server could not keep its work on this recording. Try again."
+    return TranscriptionFailed(FailureCode.INPUT_LOST, text, retry_after=RETRY_AFTER)
+
+
+def miscounted() -> TranscriptionFailed:
+    """The engine says it is done, but chunks are missing."""
+    text = "Parts of the recording were lost on the way. Try again."
+    return TranscriptionFailed(FailureCode.INFERENCE_FAILED, text, retry_after=RETRY_AFTER)
+
+
+def engines_lost() -> TranscriptionFailed:
+    """More engines were lost under it than a request is given."""
+    text = "The speech engine was lost again and again. Try again later."
+    return TranscriptionFailed(FailureCode.WORKER_FAILED, text, retry_after=RETRY_AFTER)
+
+
 def timed_out() -> TranscriptionFailed:
     """REQUEST_TIMEOUT seconds without progress."""
     text = "The recording made no progress for too long. Try again."
@@ -39,7 +57,7 @@ def poison() -> TranscriptionFailed:
 
 def unavailable(reason: str, retry_after: float | None = None) -> TranscriptionFailed:
     """No engine is there, and none will be in time."""
-    text = f"Speech recognition is not available: {reason}."
+    text = f"Speech recognition is not available: {reason.rstrip('.')}."
     return TranscriptionFailed(
         FailureCode.WORKER_UNAVAILABLE, text, retry_after=retry_after or RETRY_AFTER
     )

@@ -17,6 +17,8 @@ class Peers(Generic[Name]):
         self._heard: dict[bytes, float] = {}
         self._names: dict[bytes, Name] = {}
         self._routes: dict[Name, bytes] = {}
+        self._asked: dict[bytes, float] = {}
+        """Strangers that were asked who they are; forgotten a heartbeat later."""
 
     def __repr__(self) -> str:
         return f"<Peers {list(self._names.values())}>"
@@ -30,6 +32,18 @@ class Peers(Generic[Name]):
             return None
         self._heard[peer] = now
         return self._names[peer]
+
+    def should_ask(self, stranger: bytes, now: float) -> bool:
+        """Whether to ask a stranger for its name: once a heartbeat, however much it sends."""
+        self._asked = {
+            peer: asked
+            for peer, asked in self._asked.items()
+            if now - asked < HEARTBEAT_INTERVAL / 2
+        }
+        if stranger in self._asked:
+            return False
+        self._asked[stranger] = now
+        return True
 
     def join(self, peer: bytes, name: Name, now: float) -> bool:
         """A hello came; False where another living peer has that name."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from gateway.telemetry import event
 from protocol import codec
 from protocol.control import Refused
 from protocol.limits import MAX_PARTS
@@ -82,17 +83,18 @@ class Router:
                 raise codec.BadMessage("wrong number of parts")
             message = codec.decode(frames[0])
         except codec.WrongVersion as error:
-            logger.warning("refused a peer on the %s link: %s", self._name, error)
+            self._note_drop(str(error))
             self.send(peer, Refused("protocol_version", str(error)))
             return
         except codec.BadMessage as error:
-            self.dropped_frames += 1
-            logger.warning(
-                "dropped a frame on the %s link: %s (%d so far)",
-                self._name,
-                error,
-                self.dropped_frames,
-            )
+            self._note_drop(str(error))
             return
         logger.debug("%s < %s", self._name, type(message).__name__)
         self._received(peer, message)
+
+    def _note_drop(self, reason: str) -> None:
+        """Log the 1st, 2nd, 4th, 8th …: a peer that sends nothing else must not fill the disk."""
+        self.dropped_frames += 1
+        if self.dropped_frames.bit_count() == 1:
+            fields = {"link": self._name, "reason": reason, "dropped": self.dropped_frames}
+            logger.warning(event("frame was dropped", fields))

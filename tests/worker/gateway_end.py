@@ -106,7 +106,8 @@ class GatewayEnd:
         """Introduce ourselves as a gateway does, and take the supervisor in."""
         self.receive(Heartbeat)
         self.send(Introduce("gateway-1", "gateway-1/probe", "secret"))
-        assert self.receive(SupervisorHello) == SupervisorHello("gpu-1", model_id)
+        hello = self.receive(SupervisorHello)
+        assert (hello.worker_id, hello.model_id) == ("gpu-1", model_id)
         self.send_welcome()
         self.await_state(EngineState.STOPPED)
 

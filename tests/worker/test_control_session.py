@@ -29,7 +29,7 @@ from worker.supervision import (
     WorkFinished,
 )
 
-HELLO = SupervisorHello("gpu-1", "embedded")
+HELLO = SupervisorHello("gpu-1", "9b1d", "embedded")
 FIRST = Introduce("gateway-1", "gateway-1/probe", "secret")
 SECOND = Introduce("gateway-2", "gateway-2/probe", "secret")
 TAKEN = Refused("worker_id_taken", "another worker has this WORKER_ID")

@@ -100,18 +100,19 @@ class Workshop:
         prompt: str = "",
         done: tuple[ChunkSpan, ...] = (),
         attempt: int = 1,
+        alone: bool = False,
     ) -> None:
         self.loop.deliver(
-            Transcribe(request_id, attempt, f"ab/{file}", 1, None, prompt, (), 0.0, done)
+            Transcribe(request_id, attempt, f"ab/{file}", 1, None, prompt, (), 0.0, alone, done)
         )
 
     def answer(self, kind: type[Answer]) -> Answer:
-        """The next answer; progress is passed over unless asked for."""
+        """The next answer of a kind; on the way there, only chunks and progress are expected."""
         while True:
             answer = self.answers.get(timeout=DEADLINE)
             if isinstance(answer, kind):
                 return answer
-            assert isinstance(answer, Progress), answer
+            assert isinstance(answer, Progress | ChunkDone), answer
 
     def texts(self) -> list[str]:
         """The texts of the recording that finishes next."""
@@ -156,7 +157,7 @@ def test_a_recording_becomes_the_texts_of_its_chunks(workshop: Workshop) -> None
 def test_prompt_language_and_temperature_reach_every_chunk(workshop: Workshop) -> None:
     workshop.upload("c1", tone(9.0))
     workshop.engine.may_step.release(100)
-    workshop.loop.deliver(Transcribe("r", 1, "ab/c1", 1, "German", "p", ("k",), 0.5, ()))
+    workshop.loop.deliver(Transcribe("r", 1, "ab/c1", 1, "German", "p", ("k",), 0.5, False, ()))
     workshop.texts()
 
     chunks = [chunk for batch in workshop.engine.batches for chunk in batch]
@@ -240,6 +241,40 @@ def test_chunks_done_by_an_earlier_engine_are_not_inferred(workshop: Workshop) -
     assert (last.index, last.attempt) == (len(chunks) - 1, 2)
     assert workshop.answer(Final).chunks == len(chunks)
     assert sum(len(batch) for batch in workshop.engine.batches) == inferred + 1
+
+
+def test_a_suspect_runs_alone_until_a_chunk_of_it_is_done(workshop: Workshop) -> None:
+    workshop.upload("c1", tone(9.0))
+    workshop.open("film", "c1")
+    workshop.engine.entered.get(timeout=DEADLINE)
+    workshop.open("suspect", "c1", prompt="suspect ", alone=True)
+    workshop.engine.may_step.release(1)
+    workshop.engine.entered.get(timeout=DEADLINE)
+    workshop.engine.may_step.release(100)
+    assert {workshop.answer(Final).request_id for _ in range(2)} == {"film", "suspect"}
+    first, second, *later = workshop.engine.batches
+
+    assert "suspect " not in {chunk.context for chunk in first}
+    assert [chunk.context for chunk in second] == ["suspect "]
+    assert {"", "suspect "} <= {chunk.context for batch in later for chunk in batch}
+
+
+def test_a_cancelled_recording_leaves_no_thread_behind(workshop: Workshop) -> None:
+    workshop.upload("c1", tone(120.0))
+    for number in range(4):
+        workshop.open(f"r{number}", "c1")
+    workshop.engine.entered.get(timeout=DEADLINE)
+    feeders = [thread for thread in threading.enumerate() if thread.name.startswith("feeder")]
+    for number in range(4):
+        workshop.loop.deliver(Cancel(f"r{number}"))
+    workshop.engine.may_step.release(1)
+    for _ in range(4):
+        workshop.answer(Failed)
+    for feeder in feeders:
+        feeder.join(DEADLINE)
+
+    assert len(feeders) == 4
+    assert not any(feeder.is_alive() for feeder in feeders)
 
 
 def test_an_introduction_voids_requests_without_an_answer(workshop: Workshop) -> None:

@@ -17,8 +17,8 @@ from worker.fetching import CREDIT, UploadLost, fetched_upload
 from worker.mailbox import Mailbox
 
 DEADLINE = 10.0
-HELLO = Hello("one", 7, "model", 4, False, 60.0)
-REQUEST = Transcribe("r", 1, "ab/cd", 0, None, "", (), 0.0, ())
+HELLO = Hello("one", 7, "model", 4, False)
+REQUEST = Transcribe("r", 1, "ab/cd", 0, None, "", (), 0.0, False, ())
 
 Message = TypeVar("Message")
 

@@ -7,7 +7,7 @@ from worker.recordings import PROGRESS_INTERVAL, ChunkOutcome, Recording
 def request(
     *, done: tuple[ChunkSpan, ...] = (), prompt: str = "", keywords: tuple[str, ...] = ()
 ) -> Transcribe:
-    return Transcribe("r", 3, "ab/cd", 10, None, prompt, keywords, 0.0, done)
+    return Transcribe("r", 3, "ab/cd", 10, None, prompt, keywords, 0.0, False, done)
 
 
 def span(index: int) -> ChunkSpan:

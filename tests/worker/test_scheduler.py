@@ -51,3 +51,31 @@ def test_a_dropped_recording_has_no_more_turns() -> None:
 
 def test_without_chunks_a_batch_is_empty() -> None:
     assert Scheduler().next_batch(4) == []
+
+
+def test_a_recording_that_runs_alone_shares_no_batch_and_waits_for_nobody() -> None:
+    scheduler = scheduler_with(film=3, suspect=2)
+    scheduler.run_alone("suspect")
+
+    assert scheduler.next_batch(8) == [("suspect", 0)]
+    assert scheduler.next_batch(8) == [("suspect", 1)]
+    assert not scheduler.has_work
+    assert scheduler.next_batch(8) == []
+
+
+def test_others_go_on_once_the_suspect_is_cleared_or_gone() -> None:
+    cleared, dropped = scheduler_with(film=1, suspect=1), scheduler_with(film=1, suspect=1)
+    for scheduler in (cleared, dropped):
+        scheduler.run_alone("suspect")
+    cleared.run_alone(None)
+    dropped.drop("suspect")
+
+    assert cleared.next_batch(8) == [("film", 0), ("suspect", 0)]
+    assert dropped.next_batch(8) == [("film", 0)]
+
+
+def test_it_names_the_recordings_that_wait_for_their_turn() -> None:
+    scheduler = scheduler_with(a=2, b=1)
+    scheduler.next_batch(2)
+
+    assert scheduler.waiting == ("a",)

@@ -52,6 +52,15 @@ class FakePeer:
     def fall_silent(self) -> None:
         self._beats.cancel()
 
+    async def until_silent(self) -> None:
+        """Wait until the gateway has given this peer up: it heartbeats known peers only."""
+        try:
+            while True:
+                async with asyncio.timeout(2.5):
+                    await self._socket.recv()  # type: ignore[misc]
+        except TimeoutError:
+            pass
+
     async def send(self, message: object) -> None:
         await self._socket.send(codec.encode(message))  # type: ignore[misc]
 
@@ -75,9 +84,11 @@ class FakePeer:
 class FakeSupervisor(FakePeer):
     """Says hello and reports what the test tells it."""
 
+    instance = "first"
+
     async def join(self, worker_id: str = "one", model_id: str = "model") -> None:
         await self.receive(Introduce)
-        await self.send(SupervisorHello(worker_id, model_id))
+        await self.send(SupervisorHello(worker_id, self.instance, model_id))
         await self.receive(Welcome)
 
     async def report(
@@ -97,7 +108,7 @@ class FakeEngine(FakePeer):
 
     async def join(self, worker_id: str = "one", epoch: int = 1, capacity: int = 2) -> None:
         self.introduction = await self.receive(Introduce)
-        await self.send(Hello(worker_id, epoch, "model", capacity, True, 60.0))
+        await self.send(Hello(worker_id, epoch, "model", capacity, True))
         await self.receive(Welcome)
 
     async def finish_chunk(self, opened: Transcribe, index: int, text: str) -> None:

@@ -1,6 +1,6 @@
 """How often a request is tried."""
 
-from gateway.worker_client.attempts import Attempts
+from gateway.worker_client.attempts import MOST_STARTS, Attempts
 
 
 def died(attempts: Attempts, times: int) -> None:
@@ -49,3 +49,15 @@ def test_a_finished_chunk_clears_a_suspect() -> None:
     attempts.engine_died()
     assert not attempts.is_poison
     assert not attempts.is_suspect
+
+
+def test_engines_lost_without_blame_are_bounded_too() -> None:
+    attempts = Attempts()
+    for _ in range(MOST_STARTS - 1):
+        attempts.begin()
+    assert not attempts.is_hopeless
+    attempts.begin()
+    assert attempts.is_hopeless
+
+    attempts.chunk_finished()
+    assert not attempts.is_hopeless

@@ -4,7 +4,14 @@ import dataclasses
 
 import pytest
 
-from gateway.worker_client.lifecycle import LINK_GRACE, Lifecycle, Start, Stop
+from gateway.worker_client.lifecycle import (
+    LINK_GRACE,
+    START_PATIENCE,
+    Joined,
+    Lifecycle,
+    Start,
+    Stop,
+)
 from protocol.control import EngineState, EngineStatus
 from protocol.transcription import Hello
 
@@ -16,13 +23,13 @@ def status(state: EngineState, epoch: int = 1, failure: str | None = None) -> En
 
 
 def hello(worker_id: str = "one", epoch: int = 1, capacity: int = 2) -> Hello:
-    return Hello(worker_id, epoch, "model", capacity, True, 60.0)
+    return Hello(worker_id, epoch, "model", capacity, True)
 
 
 @pytest.fixture
 def fleet() -> Lifecycle:
     fleet = Lifecycle(idle_timeout=IDLE_TIMEOUT)
-    fleet.supervisor_joined("one", "model")
+    fleet.supervisor_joined("one", "first", 0.0)
     fleet.status_changed("one", status(EngineState.STOPPED, epoch=0), 0.0)
     return fleet
 
@@ -32,11 +39,11 @@ def ready(fleet: Lifecycle, now: float = 0.0, epoch: int = 1) -> None:
     fleet.engine_joined(hello(epoch=epoch), now)
 
 
-def assign(fleet: Lifecycle, *request_ids: str, alone: bool = False) -> None:
+def assign(fleet: Lifecycle, *request_ids: str, is_suspect: bool = False) -> None:
     for request_id in request_ids:
-        worker = fleet.roomiest(alone=alone)
+        worker = fleet.roomiest(is_suspect=is_suspect)
         assert worker is not None
-        fleet.assign(worker, request_id, alone=alone)
+        fleet.assign(worker, request_id, is_suspect=is_suspect)
 
 
 def test_nothing_waiting_starts_nothing(fleet: Lifecycle) -> None:
@@ -54,9 +61,9 @@ def test_a_ready_engine_takes_requests_up_to_its_capacity(fleet: Lifecycle) -> N
     ready(fleet)
     assign(fleet, "a", "b")
 
-    assert fleet.roomiest(alone=False) is None
+    assert fleet.roomiest(is_suspect=False) is None
     fleet.finished("one", "a", 1.0)
-    assert fleet.roomiest(alone=False) is not None
+    assert fleet.roomiest(is_suspect=False) is not None
 
 
 def test_an_engine_is_ended_after_the_idle_timeout_counted_from_the_last_work(
@@ -80,7 +87,7 @@ def test_an_engine_with_a_request_is_never_idle(fleet: Lifecycle) -> None:
 
 def test_idle_timeout_zero_keeps_the_engine_for_ever() -> None:
     fleet = Lifecycle(idle_timeout=0)
-    fleet.supervisor_joined("one", "model")
+    fleet.supervisor_joined("one", "first", 0.0)
     ready(fleet)
 
     assert fleet.decide(1e9, waiting=0) == []
@@ -90,7 +97,7 @@ def test_a_request_during_the_end_waits_for_the_next_engine(fleet: Lifecycle) ->
     ready(fleet)
     assert fleet.decide(IDLE_TIMEOUT, waiting=0) == [Stop("one", 1)]
 
-    assert fleet.roomiest(alone=False) is None
+    assert fleet.roomiest(is_suspect=False) is None
     assert fleet.decide(IDLE_TIMEOUT + 0.1, waiting=1) == []
     fleet.status_changed("one", status(EngineState.STOPPING), IDLE_TIMEOUT + 0.2)
     assert fleet.decide(IDLE_TIMEOUT + 0.2, waiting=1) == []
@@ -105,7 +112,7 @@ def test_the_death_of_an_engine_gives_back_its_requests(fleet: Lifecycle) -> Non
     lost = fleet.status_changed("one", status(EngineState.BACKING_OFF, failure="signal 9"), 1.0)
 
     assert lost == {"a", "b"}
-    assert fleet.roomiest(alone=False) is None
+    assert fleet.roomiest(is_suspect=False) is None
 
 
 def test_a_newer_epoch_declares_the_older_engine_dead(fleet: Lifecycle) -> None:
@@ -128,29 +135,90 @@ def test_an_engine_without_a_known_supervisor_is_not_used(fleet: Lifecycle) -> N
     assert fleet.engine_joined(hello("stranger"), 0.0) is None
 
 
-def test_a_suspect_request_gets_an_empty_engine_and_keeps_it_alone(fleet: Lifecycle) -> None:
+def test_an_engine_takes_one_suspect_at_a_time(fleet: Lifecycle) -> None:
+    fleet.status_changed("one", status(EngineState.READY), 0.0)
+    fleet.engine_joined(hello(capacity=4), 0.0)
+    assign(fleet, "film")
+    assign(fleet, "suspect", is_suspect=True)
+
+    assert fleet.roomiest(is_suspect=True) is None
+    assert fleet.roomiest(is_suspect=False) is not None
+
+
+@pytest.mark.parametrize("way", ["cleared", "finished"])
+def test_a_suspect_that_is_cleared_or_gone_makes_room_for_the_next(
+    fleet: Lifecycle, way: str
+) -> None:
+    ready(fleet)
+    assign(fleet, "suspect", is_suspect=True)
+    if way == "cleared":
+        fleet.cleared("one", "suspect")
+    else:
+        fleet.finished("one", "suspect", 1.0)
+
+    assert fleet.roomiest(is_suspect=True) is not None
+
+
+def test_nothing_goes_to_an_engine_that_its_supervisor_is_ending(fleet: Lifecycle) -> None:
+    ready(fleet)
+    fleet.status_changed("one", status(EngineState.STOPPING), 1.0)
+
+    assert fleet.roomiest(is_suspect=False) is None
+    assert fleet.decide(1.0, waiting=1) == []
+
+
+def test_a_request_on_its_way_in_keeps_a_running_engine_and_starts_none(fleet: Lifecycle) -> None:
+    fleet.expected = 1
+    assert fleet.decide(0.0, waiting=0) == []
+    ready(fleet)
+    assert fleet.decide(10 * IDLE_TIMEOUT, waiting=0) == []
+    fleet.expected = 0
+    assert fleet.decide(10 * IDLE_TIMEOUT, waiting=0) == [Stop("one", 1)]
+
+
+def test_another_worker_starts_where_the_first_one_takes_long(fleet: Lifecycle) -> None:
+    fleet.supervisor_joined("two", "first", 0.0)
+    assert fleet.decide(0.0, waiting=1) == [Start("one")]
+    fleet.status_changed("one", status(EngineState.STARTING), 1.0)
+
+    assert fleet.decide(START_PATIENCE - 1, waiting=1) == []
+    assert fleet.decide(START_PATIENCE, waiting=1) == [Start("two")]
+
+
+def test_another_worker_starts_where_the_first_one_backs_off(fleet: Lifecycle) -> None:
+    fleet.supervisor_joined("two", "first", 0.0)
+    fleet.decide(0.0, waiting=1)
+    fleet.status_changed("one", status(EngineState.BACKING_OFF, failure="no GPU"), 1.0)
+
+    assert fleet.decide(1.0, waiting=1) == [Start("two")]
+
+
+def test_an_engine_on_a_new_connection_is_the_same_engine(fleet: Lifecycle) -> None:
     ready(fleet)
     assign(fleet, "a")
-    assert fleet.roomiest(alone=True) is None
 
-    fleet.finished("one", "a", 1.0)
-    assign(fleet, "suspect", alone=True)
-    assert fleet.roomiest(alone=False) is None
-
-    fleet.release_reservation("one")
-    assert fleet.roomiest(alone=False) is not None
+    assert fleet.engine_joined(hello(), 1.0) == Joined(frozenset({"a"}), is_same_engine=True)
+    assert fleet.engine_joined(hello(epoch=2), 2.0) == Joined(frozenset(), is_same_engine=False)
 
 
-def test_the_end_of_a_suspect_request_frees_its_engine(fleet: Lifecycle) -> None:
+def test_a_supervisor_on_a_new_connection_takes_nothing_from_its_engine(fleet: Lifecycle) -> None:
     ready(fleet)
-    assign(fleet, "suspect", alone=True)
-    fleet.finished("one", "suspect", 1.0)
+    assign(fleet, "a")
 
-    assert fleet.roomiest(alone=False) is not None
+    assert fleet.supervisor_joined("one", "first", 1.0) == set()
+    assert fleet.worker("one").running_requests == 1  # type: ignore[union-attr]
+
+
+def test_a_supervisor_started_anew_has_lost_the_engine_of_the_one_before(fleet: Lifecycle) -> None:
+    ready(fleet)
+    assign(fleet, "a")
+
+    assert fleet.supervisor_joined("one", "second", 1.0) == {"a"}
+    assert fleet.roomiest(is_suspect=False) is None
 
 
 def test_a_second_worker_starts_when_the_first_is_full(fleet: Lifecycle) -> None:
-    fleet.supervisor_joined("two", "model")
+    fleet.supervisor_joined("two", "first", 0.0)
     ready(fleet)
     assert fleet.decide(0.0, waiting=2) == []
 
@@ -159,11 +227,11 @@ def test_a_second_worker_starts_when_the_first_is_full(fleet: Lifecycle) -> None
 
 
 def test_requests_go_to_the_engine_with_most_room(fleet: Lifecycle) -> None:
-    fleet.supervisor_joined("two", "model")
+    fleet.supervisor_joined("two", "first", 0.0)
     ready(fleet)
     fleet.engine_joined(hello("two", capacity=5), 0.0)
 
-    worker = fleet.roomiest(alone=False)
+    worker = fleet.roomiest(is_suspect=False)
 
     assert worker is not None
     assert worker.worker_id == "two"
@@ -171,7 +239,7 @@ def test_requests_go_to_the_engine_with_most_room(fleet: Lifecycle) -> None:
 
 def test_a_worker_without_failures_is_started_first(fleet: Lifecycle) -> None:
     fleet.status_changed("one", status(EngineState.FAILED, failure="no GPU"), 0.0)
-    fleet.supervisor_joined("two", "model")
+    fleet.supervisor_joined("two", "first", 0.0)
 
     assert fleet.decide(0.0, waiting=1) == [Start("two")]
 
@@ -217,11 +285,20 @@ def test_a_start_that_fails_is_not_tried_again_for_nobody(
     assert fleet.decide(5.0, waiting=0) == [Stop("one", 3)]
 
 
-def test_the_loss_of_a_supervisor_gives_back_its_requests(fleet: Lifecycle) -> None:
+def test_an_engine_works_on_while_its_supervisor_is_silent(fleet: Lifecycle) -> None:
     ready(fleet)
     assign(fleet, "a")
+    fleet.supervisor_left("one")
 
-    assert fleet.supervisor_left("one") == {"a"}
+    assert fleet.roomiest(is_suspect=False) is not None
+    assert fleet.decide(10 * IDLE_TIMEOUT, waiting=9) == []
+    assert fleet.engine_left("one", 1, 1.0) == {"a"}
+    assert list(fleet.workers) == []
+
+
+def test_a_silent_supervisor_without_an_engine_is_gone(fleet: Lifecycle) -> None:
+    fleet.supervisor_left("one")
+
     assert list(fleet.workers) == []
 
 
@@ -230,10 +307,3 @@ def test_an_engine_that_is_ready_but_never_says_hello_is_ended(fleet: Lifecycle)
 
     assert fleet.decide(10.0 + LINK_GRACE - 1, waiting=1) == []
     assert fleet.decide(10.0 + LINK_GRACE, waiting=1) == [Stop("one", 1)]
-
-
-def test_a_stuck_engine_is_ended_once(fleet: Lifecycle) -> None:
-    ready(fleet)
-
-    assert fleet.end_engine("one", 1) == [Stop("one", 1)]
-    assert fleet.end_engine("one", 1) == []

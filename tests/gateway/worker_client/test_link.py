@@ -9,6 +9,7 @@ import msgpack
 import pytest
 
 from gateway.settings import Settings
+from gateway.worker_client.attempts import MOST_STARTS
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
 from gateway.worker_client.link import WorkerLink
 from protocol.control import (
@@ -29,6 +30,7 @@ from protocol.transcription import (
     ChunkSpan,
     Failed,
     Final,
+    Hello,
     Progress,
     PullUpload,
     Stage,
@@ -63,6 +65,9 @@ class Road:
         engine = await self._stack.enter_async_context(FakeEngine(self._addresses.work))
         await engine.join(worker_id, epoch, capacity)
         return engine
+
+    async def unknown_engine(self) -> FakeEngine:
+        return await self._stack.enter_async_context(FakeEngine(self._addresses.work))
 
     async def stranger(self) -> FakeSupervisor:
         return await self._stack.enter_async_context(FakeSupervisor(self._addresses.control))
@@ -229,28 +234,6 @@ async def test_answers_of_an_earlier_attempt_are_dropped(road: Road) -> None:
     assert await caller == "right"
 
 
-async def test_a_request_that_ends_every_engine_is_convicted_alone_and_others_are_served(
-    road: Road,
-) -> None:
-    supervisor = await road.supervisor()
-    poison, bystander = road.call(), road.call()
-    for epoch in range(1, 5):
-        await supervisor.report(EngineState.READY, epoch=epoch)
-        engine = await road.engine(epoch=epoch)
-        opened = await engine.receive(Transcribe)
-        assert opened.request_id == "req-1"
-        await supervisor.report(EngineState.BACKING_OFF, epoch=epoch, failure="signal 11")
-    await supervisor.report(EngineState.READY, epoch=5)
-    engine = await road.engine(epoch=5)
-    opened = await engine.receive(Transcribe)
-    assert opened.request_id == "req-2"
-    await engine.finish_chunk(opened, 0, "fine")
-    await engine.finish(opened)
-
-    assert (await poison).startswith("worker_failed")
-    assert await bystander == "fine"
-
-
 async def test_requests_given_back_by_an_ending_engine_count_against_nobody(road: Road) -> None:
     await road.supervisor()
     engine = await road.engine(capacity=1)
@@ -320,7 +303,7 @@ async def test_the_same_worker_id_twice_is_refused(road: Road) -> None:
     await road.supervisor("one")
     twin = await road.stranger()
     await twin.receive(Introduce)
-    await twin.send(SupervisorHello("one", "model"))
+    await twin.send(SupervisorHello("one", "twin", "model"))
 
     assert (await twin.receive(Refused)).code == "worker_id_taken"
 
@@ -402,30 +385,161 @@ async def test_garbage_on_the_links_disturbs_nobody(road: Road) -> None:
     assert await caller == "text"
 
 
-async def test_draining_refuses_new_requests_and_waits_for_open_ones(road: Road) -> None:
+async def test_at_the_end_every_open_call_is_answered(road: Road) -> None:
     await road.supervisor()
     engine = await road.engine()
-    open_call = road.call()
+    running = road.call()
+    await engine.receive(Transcribe)
+    road.link.end_all()
+
+    assert (await running).startswith("shutting_down")
+
+
+async def test_an_engine_that_connects_again_and_again_convicts_nobody(road: Road) -> None:
+    await road.supervisor()
+    caller = road.call()
+    for attempt in range(1, 7):
+        engine = await road.engine()
+        opened = await engine.receive(Transcribe)
+        assert opened.attempt == attempt
+        assert not opened.runs_alone
+    await engine.finish_chunk(opened, 0, "text")
+    await engine.finish(opened)
+
+    assert await caller == "text"
+
+
+async def test_a_request_that_loses_engines_for_ever_is_answered(road: Road) -> None:
+    await road.supervisor()
+    caller = road.call()
+    for _ in range(MOST_STARTS):
+        engine = await road.engine()
+        await engine.receive(Transcribe)
+    await road.engine()
+
+    assert (await caller).startswith("worker_failed")
+
+
+async def test_an_engine_serves_on_while_its_supervisor_is_silent(road: Road) -> None:
+    supervisor = await road.supervisor()
+    await supervisor.report(EngineState.READY)
+    engine = await road.engine()
+    supervisor.fall_silent()
+    await supervisor.until_silent()
+    caller = road.call()
     opened = await engine.receive(Transcribe)
-    async with asyncio.TaskGroup() as tasks:
-        draining = tasks.create_task(road.link.drain(30.0))
-        late = road.call()
-        assert (await late).startswith("shutting_down")
-        assert not draining.done()
-        await engine.finish_chunk(opened, 0, "text")
-        await engine.finish(opened)
+    await engine.finish_chunk(opened, 0, "text")
+    await engine.finish(opened)
 
-    assert await open_call == "text"
+    assert await caller == "text"
 
 
-async def test_what_is_left_when_draining_ends_is_answered(road: Road) -> None:
+async def test_a_supervisor_that_reconnects_is_taken_in_at_once(road: Road) -> None:
     await road.supervisor()
     engine = await road.engine()
     caller = road.call()
-    await engine.receive(Transcribe)
-    await road.link.drain(0.0)
+    opened = await engine.receive(Transcribe)
+    await road.supervisor()
+    await engine.finish_chunk(opened, 0, "text")
+    await engine.finish(opened)
 
-    assert (await caller).startswith("shutting_down")
+    assert await caller == "text"
+
+
+async def test_a_worker_with_another_model_is_refused_and_the_reason_told(road: Road) -> None:
+    stranger = await road.stranger()
+    await stranger.receive(Introduce)
+    await stranger.send(SupervisorHello("one", "first", "embedded"))
+
+    assert (await stranger.receive(Refused)).code == "other_model"
+    snapshot = road.link.snapshot()
+    assert not snapshot.can_serve
+    assert "set the same MODEL_ID on both" in str(snapshot.reason)
+
+
+async def test_an_engine_without_room_for_anything_is_refused(road: Road) -> None:
+    await road.supervisor()
+    engine = await road.unknown_engine()
+    await engine.receive(Introduce)
+    await engine.send(Hello("one", 1, "model", 0, True))
+
+    assert (await engine.receive(Refused)).code == "no_capacity"
+
+
+async def test_a_chunk_out_of_order_is_never_part_of_an_answer(road: Road) -> None:
+    await road.supervisor()
+    engine = await road.engine()
+    caller = road.call()
+    opened = await engine.receive(Transcribe)
+    for index in (0, 0, 2):
+        await engine.finish_chunk(opened, index, f"chunk {index}")
+    await engine.finish(opened, chunks=3)
+
+    assert (await caller).startswith("inference_failed")
+
+
+async def test_status_reports_do_not_prolong_the_wait_for_an_engine(short_folder: Path) -> None:
+    settings = Settings(data_dir=short_folder, model_id="model", worker_start_timeout=0.5)
+    async with open_road(settings) as road:
+        supervisor = await road.supervisor()
+        caller = road.call()
+        await supervisor.receive(StartEngine)
+        while not caller.done():
+            await supervisor.report(EngineState.STARTING)
+            await asyncio.wait([caller], timeout=0.1)
+
+        assert (await caller).startswith("worker_unavailable")
+
+
+async def test_requests_in_flight_at_two_deaths_run_alone_beside_cleared_ones(road: Road) -> None:
+    supervisor = await road.supervisor()
+    callers = [road.call() for _ in range(3)]
+    for epoch in (1, 2):
+        await supervisor.report(EngineState.READY, epoch=epoch)
+        engine = await road.engine(epoch=epoch, capacity=8)
+        for _ in range(3):
+            assert not (await engine.receive(Transcribe)).runs_alone
+        await supervisor.report(EngineState.BACKING_OFF, epoch=epoch, failure="signal 9")
+    await supervisor.report(EngineState.READY, epoch=3)
+    engine = await road.engine(epoch=3, capacity=8)
+    opened = []
+    for _ in range(3):
+        opened.append(await engine.receive(Transcribe))
+        assert opened[-1].runs_alone
+        await engine.finish_chunk(opened[-1], 0, opened[-1].request_id)
+    for request in opened:
+        await engine.finish(request)
+
+    assert [await caller for caller in callers] == ["req-1", "req-2", "req-3"]
+
+
+async def test_only_the_one_that_ran_alone_is_blamed_for_a_death(road: Road) -> None:
+    supervisor = await road.supervisor()
+    poison = road.call()
+    for epoch in (1, 2):
+        await supervisor.report(EngineState.READY, epoch=epoch)
+        engine = await road.engine(epoch=epoch)
+        await engine.receive(Transcribe)
+        await supervisor.report(EngineState.BACKING_OFF, epoch=epoch, failure="signal 11")
+    bystander = road.call()
+    for epoch in (3, 4):
+        await supervisor.report(EngineState.READY, epoch=epoch)
+        engine = await road.engine(epoch=epoch)
+        runs_alone = {}
+        for _ in range(2):
+            opened = await engine.receive(Transcribe)
+            runs_alone[opened.request_id] = opened.runs_alone
+        assert runs_alone == {"req-1": True, "req-2": False}
+        await supervisor.report(EngineState.BACKING_OFF, epoch=epoch, failure="signal 11")
+
+    assert (await poison).startswith("worker_failed")
+    await supervisor.report(EngineState.READY, epoch=5)
+    engine = await road.engine(epoch=5)
+    opened = await engine.receive(Transcribe)
+    assert not opened.runs_alone
+    await engine.finish_chunk(opened, 0, "fine")
+    await engine.finish(opened)
+    assert await bystander == "fine"
 
 
 async def test_without_progress_a_request_times_out_and_the_engine_is_told(
@@ -442,11 +556,11 @@ async def test_without_progress_a_request_times_out_and_the_engine_is_told(
         assert (await caller).startswith("timed_out")
 
 
-async def test_a_full_disk_ends_the_request_and_not_the_link(
+async def test_a_chunk_file_that_cannot_be_made_ends_the_request_and_not_the_link(
     road: Road, settings: Settings
 ) -> None:
     await road.supervisor()
     request = road.request()
     request.chunks_path.mkdir()
 
-    assert (await road.call(request)).startswith("storage_full")
+    assert (await road.call(request)).startswith("input_lost")

@@ -47,3 +47,15 @@ def test_silence_while_we_were_away_is_forgiven() -> None:
     peers.forgive(100.0)
 
     assert peers.silent(100.1) == []
+
+
+def test_a_stranger_is_asked_once_a_heartbeat_however_much_it_sends() -> None:
+    peers = Peers[str]()
+
+    assert [peers.should_ask(b"p", now) for now in (0.0, 0.0, 0.1, 1.0)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert peers.should_ask(b"q", 1.0)
