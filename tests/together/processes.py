@@ -50,6 +50,10 @@ class Running:
         except psutil.NoSuchProcess:
             return []
 
+    def titled(self, name: str) -> list[psutil.Process]:
+        """Its living descendants called `qwen3-asr: name`."""
+        return [child for child in self.children() if title(child) == f"qwen3-asr: {name}"]
+
 
 @contextmanager
 def running(
@@ -102,21 +106,13 @@ class Server:
             if path.is_file() and path.name != "probe"
         ]
 
-    def engines(self) -> list[psutil.Process]:
-        """Engine processes below this gateway."""
-        return [child for child in self.running.children() if _title(child).endswith("engine")]
 
-
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
+    """What `ps` shows for a process."""
     try:
         return " ".join(process.cmdline()).strip()
     except psutil.Error:
         return ""
-
-
-def title(process: psutil.Process) -> str:
-    """What `ps` shows for a process."""
-    return _title(process)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import httpx2
 import psutil
 import pytest
 
-from tests.together.processes import Running, Server, eventually, running, serving, title
+from tests.together.processes import Running, Server, eventually, running, serving
 from tests.together.sounds import wav
 
 SAMPLES = 16000
@@ -40,6 +40,12 @@ def held_engine(data_dir: Path, number: int) -> int:
     marker = data_dir / f"held-{number}"
     eventually(marker.exists, f"no engine hung as number {number}")
     return int(marker.read_text())
+
+
+def running_requests(server: Server) -> list[int]:
+    """How many requests each worker's engine holds."""
+    workers = server.client.get("/health").json()["workers"]
+    return [worker["running_requests"] for worker in workers]
 
 
 def in_background(
@@ -84,6 +90,26 @@ def test_a_stopped_engine_is_replaced_and_its_request_answered(
     eventually(lambda: not psutil.pid_exists(engine), "the stopped engine still exists")
 
 
+@pytest.mark.parametrize("stopped", ["gateway", "supervisor"])
+def test_a_process_that_is_stopped_for_a_while_costs_no_request_and_no_engine(
+    short_folder: Path, stack: ExitStack, stopped: str
+) -> None:
+    server = stack.enter_context(serving("gateway", short_folder))
+    worker = stack.enter_context(fake_worker(short_folder, FAKE_ENGINE_HOLDS="0"))
+    assert server.transcribe(wav(SAMPLES)).status_code == 200
+    engines = worker.titled("engine")
+    paused = psutil.Process(server.running.pid if stopped == "gateway" else worker.pid)
+    paused.suspend()
+    # Longer than what any of them forgives the others.
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.running.process.wait(5)
+    paused.resume()
+
+    assert server.transcribe(wav(SAMPLES)).json()["text"] == str(SAMPLES)
+    assert worker.titled("engine") == engines
+    assert len(engines) == 1
+
+
 def test_a_caller_that_leaves_frees_spool_and_engine(short_folder: Path, stack: ExitStack) -> None:
     server = stack.enter_context(serving("gateway", short_folder))
     stack.enter_context(fake_worker(short_folder, FAKE_ENGINE_HOLDS="1"))
@@ -92,6 +118,8 @@ def test_a_caller_that_leaves_frees_spool_and_engine(short_folder: Path, stack: 
         hasty.post("/v1/audio/transcriptions", files={"file": ("a.wav", wav(SAMPLES))})
 
     eventually(lambda: not server.spool_files(), "the upload of a gone caller was kept")
+    os.kill(held_engine(short_folder, 0), signal.SIGKILL)
+    eventually(lambda: not any(running_requests(server)), "the engine kept the request")
 
 
 def test_nothing_outlives_a_killed_gateway_in_serve_mode(
@@ -100,7 +128,7 @@ def test_nothing_outlives_a_killed_gateway_in_serve_mode(
     server = stack.enter_context(serving("serve", short_folder, MODEL_ID="embedded"))
     eventually(lambda: server.client.get("/readyz").status_code == 200, "never ready")
     [answer] = in_background(stack, server, [SAMPLES])
-    eventually(server.engines, "no engine was started")
+    eventually(lambda: server.running.titled("engine"), "no engine was started")
     family = server.running.children()
     os.kill(server.running.pid, signal.SIGKILL)
 
@@ -116,10 +144,8 @@ def test_a_killed_supervisor_takes_its_engine_along_and_is_replaced(
 ) -> None:
     server = stack.enter_context(serving("serve", short_folder, MODEL_ID="embedded"))
     assert server.transcribe(wav(SAMPLES)).status_code == 200
-    [engine] = server.engines()
-    [supervisor] = [
-        child for child in server.running.children() if title(child).endswith("supervisor")
-    ]
+    [engine] = server.running.titled("engine")
+    [supervisor] = server.running.titled("supervisor")
     supervisor.kill()
 
     psutil.wait_procs([supervisor, engine], timeout=30)
@@ -130,7 +156,7 @@ def test_a_killed_supervisor_takes_its_engine_along_and_is_replaced(
 def test_sigterm_lets_a_request_in_flight_finish(short_folder: Path, stack: ExitStack) -> None:
     server = stack.enter_context(serving("serve", short_folder, MODEL_ID="embedded"))
     [answer] = in_background(stack, server, [SAMPLES])
-    eventually(server.engines, "no engine was started")
+    eventually(lambda: server.running.titled("engine"), "no engine was started")
     server.running.process.terminate()
 
     assert answer.result().status_code == 200

@@ -247,16 +247,16 @@ def test_a_suspect_runs_alone_until_a_chunk_of_it_is_done(workshop: Workshop) ->
     workshop.upload("c1", tone(9.0))
     workshop.open("film", "c1")
     workshop.engine.entered.get(timeout=DEADLINE)
-    workshop.open("suspect", "c1", prompt="suspect ", alone=True)
+    workshop.open("suspect", "c1", prompt="suspect", alone=True)
     workshop.engine.may_step.release(1)
     workshop.engine.entered.get(timeout=DEADLINE)
     workshop.engine.may_step.release(100)
     assert {workshop.answer(Final).request_id for _ in range(2)} == {"film", "suspect"}
     first, second, *later = workshop.engine.batches
 
-    assert "suspect " not in {chunk.context for chunk in first}
-    assert [chunk.context for chunk in second] == ["suspect "]
-    assert {"", "suspect "} <= {chunk.context for batch in later for chunk in batch}
+    assert "suspect" not in {chunk.context for chunk in first}
+    assert [chunk.context for chunk in second] == ["suspect"]
+    assert {"", "suspect"} <= {chunk.context for batch in later for chunk in batch}
 
 
 def test_a_cancelled_recording_leaves_no_thread_behind(workshop: Workshop) -> None:
