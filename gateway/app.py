@@ -12,7 +12,13 @@ from gateway.auth import Gatekeeper
 from gateway.boundary import RequestBoundary, record_of
 from gateway.context import Gateway
 from gateway.errors import MethodNotAllowed, NotFound, Unavailable
-from gateway.routes.health import LIVE_PATHS, OPEN_PATHS, READY_PATHS, HealthRoutes
+from gateway.routes.health import (
+    ALIVE_PATHS,
+    LIVE_PATHS,
+    OPEN_PATHS,
+    READY_PATHS,
+    HealthRoutes,
+)
 from gateway.routes.models import ModelRoutes
 from gateway.routes.transcriptions import TranscriptionRoutes
 
@@ -38,13 +44,18 @@ def build_app(gateway: Gateway) -> ASGIApp:
     return RequestBoundary(gatekeeper)
 
 
-def build_overloaded_app() -> ASGIApp:
-    """Answers every request where there are more connections than the server keeps."""
+def build_overloaded_app(gateway: Gateway) -> ASGIApp:
+    """Answers on a connection beyond those the server keeps: one request, and only whether the
+    server lives. The client's next connection may find room."""
+    probes = _with_our_errors(Router(routes=_health_routes(gateway), redirect_slashes=False))
 
-    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
-        raise Unavailable("Too many connections. Try again shortly.", code="queue_full")
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        record_of(scope).answer_headers = ((b"connection", b"close"),)
+        if scope["path"] not in ALIVE_PATHS:
+            raise Unavailable("Too many connections. Try again shortly.", code="queue_full")
+        await probes(scope, receive, send)
 
-    return RequestBoundary(refuse)
+    return RequestBoundary(answer)
 
 
 def _health_routes(gateway: Gateway) -> list[Route]:

@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 LINGER = 30.0
 """Seconds a refused body is read on, and thrown away (nginx's lingering_time)."""
-SEND_TIMEOUT = 30.0
-"""Seconds a client may leave its answer unread."""
 CLIENT_CLOSED = 499
 """Logged, never sent: nginx's status for a client that left before its answer."""
 WELL_FORMED_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -141,11 +139,7 @@ class _Exchange:
             name = self.record.client_request_id or self.record.request_id
             own = ((b"x-request-id", name.encode("ascii")), *self.record.answer_headers)
             message = {**message, "headers": [*message.get("headers", ()), *own]}
-        try:
-            async with asyncio.timeout(SEND_TIMEOUT):
-                await self._send(message)
-        except TimeoutError:
-            raise ClientGone from None
+        await self._send(message)
 
     async def refuse(self, error: ApiError) -> None:
         """Answer with the envelope, unless an answer has begun (the connection then closes)."""

@@ -1,7 +1,8 @@
 """One HTTP connection: uvicorn's h11 protocol with the bounds it does not have.
 
 A request's headers must arrive in time, bytes are read into one buffer shared by all connections
-and only as fast as the app takes them, and what is no HTTP gets our error envelope.
+and only as fast as the app takes them, answers that nobody reads are dropped, and what is no HTTP
+gets our error envelope.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # Each connection holds at most one such read. Twice as much took 15 % less CPU and, during 100
 # uploads, 4 MB more (docs/benchmarks.md).
 RECEIVE_BYTES = 32 * 1024
+UNREAD_TIMEOUT = 30.0
+"""Seconds a client may leave an answer unread; reading any of it buys as long again."""
 REFUSED_BEYOND_LIMIT = 100
 """Connections beyond the limit that still get a 503; those after them are only closed."""
 
@@ -61,9 +64,14 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._shared = server_state
         self._header_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # pause_writing and resume_writing then tell of every byte the client does not take, and
+        # the app waits for one piece to leave before it sends the next.
+        transport.set_write_buffer_limits(high=0)
         self._shared.all_closed.clear()
         excess = len(self.connections) - self._shared.max_connections
         if excess > REFUSED_BEYOND_LIMIT:
@@ -74,6 +82,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_header_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
         if not self.connections:
             self._shared.all_closed.set()
@@ -90,6 +99,14 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._watch_headers()
         if self.cycle is not None and self.cycle.body:
             self.flow.pause_reading()  # receive() of the app resumes it
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_unread()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_unread_timer()
 
     def on_response_complete(self) -> None:
         has_unread_body = self.conn.their_state is h11.SEND_BODY
@@ -128,6 +145,22 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self._refuse(RequestStalled("The request's headers did not arrive in time."))
         else:
             self.transport.close()  # opened in advance and never used
+
+    def _watch_unread(self) -> None:
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(UNREAD_TIMEOUT, self.check_unread)
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def check_unread(self) -> None:
+        """Abort where the client took nothing since the last look; closing would wait for it."""
+        if self.transport.get_write_buffer_size() < self._unread_bytes:
+            self._watch_unread()
+        else:
+            self.transport.abort()
 
     def _refuse(self, error: ApiError) -> None:
         """Answer beside the app, where no answer has begun, and close."""

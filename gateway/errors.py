@@ -7,12 +7,12 @@ import json
 import math
 from collections.abc import Mapping
 
+from gateway.worker_client import outcomes
 from gateway.worker_client.interface import TranscriptionFailed
 from protocol.failures import FailureCode
 
-DEFAULT_RETRY_AFTER = 5.0
-"""Seconds. Clients honour 1 to 60; openai-python gives up at once above 120."""
 MAX_RETRY_AFTER = 60
+"""Seconds. Clients honour 1 to 60; openai-python gives up at once above 120."""
 
 
 class ApiError(Exception):
@@ -129,13 +129,13 @@ class Unavailable(ApiError):
     def __init__(
         self, message: str, *, code: str | None = None, retry_after: float | None = None
     ) -> None:
-        seconds = DEFAULT_RETRY_AFTER if retry_after is None else retry_after
+        seconds = outcomes.RETRY_AFTER if retry_after is None else retry_after
         whole = min(max(math.ceil(seconds), 1), MAX_RETRY_AFTER)
         super().__init__(message, code=code, headers={"retry-after": str(whole)})
 
 
 class NotWorthRetrying(ApiError):
-    """The same recording fails again and again; the official clients are told not to retry."""
+    """The same recording would end engines again; the official clients are told not to retry."""
 
     status = 503
     code = "worker_failed"
@@ -151,15 +151,9 @@ class SpoolFull(ApiError):
     code = "insufficient_storage"
 
 
-def shutting_down() -> Unavailable:
-    """What work gets that arrives, or is still unfinished, when the server stops."""
-    return Unavailable("The server is shutting down. Try again shortly.", code="shutting_down")
-
-
 CALLERS_FAULT = frozenset(
     (FailureCode.AUDIO_UNDECODABLE, FailureCode.AUDIO_TOO_LONG, FailureCode.AUDIO_LIMITS)
 )
-BOUND_TO_FAIL_AGAIN = frozenset((FailureCode.WORKER_FAILED, FailureCode.INFERENCE_FAILED))
 
 
 def from_failure(failure: TranscriptionFailed) -> ApiError:
@@ -168,6 +162,16 @@ def from_failure(failure: TranscriptionFailed) -> ApiError:
         return BadRequest(failure.message, param="file", code=str(failure.code))
     if failure.code is FailureCode.STORAGE_FULL:
         return SpoolFull(failure.message, code=str(failure.code))
-    if failure.code in BOUND_TO_FAIL_AGAIN and failure.retry_after is None:
+    if failure.code is FailureCode.WORKER_FAILED:
         return NotWorthRetrying(failure.message, code=str(failure.code))
     return Unavailable(failure.message, code=str(failure.code), retry_after=failure.retry_after)
+
+
+def shutting_down() -> ApiError:
+    """What work gets that arrives, or is still unfinished, when the server stops."""
+    return from_failure(outcomes.shutting_down())
+
+
+def queue_full() -> ApiError:
+    """What work gets that arrives while MAX_WAITING_REQUESTS wait."""
+    return from_failure(outcomes.queue_full())

@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import setproctitle
 
 from gateway.app import build_app, build_overloaded_app
-from gateway.concurrency import first_finished
 from gateway.context import Gateway
 from gateway.local_supervisor import LocalSupervisor
 from gateway.server import HttpServer
@@ -48,23 +47,25 @@ def _take_data_folder(settings: Settings) -> None:
     try:
         lock_links(settings.data_dir)
     except OSError as error:
-        raise CannotStart(
-            f"DATA_DIR {settings.data_dir} cannot be written to ({error.strerror}): name a folder "
-            "that this user may create or write to"
-        ) from error
+        raise _unusable(settings, error) from error
+
+
+def _unusable(settings: Settings, error: OSError) -> CannotStart:
+    return CannotStart(
+        f"{error.filename or settings.data_dir} cannot be used ({error.strerror}): DATA_DIR must "
+        "be a folder that this user may create or write to, with nothing of other users in it"
+    )
 
 
 async def _serve(settings: Settings, *, with_supervisor: bool) -> int:
     signals = _Signals()
     async with AsyncExitStack() as stack:
-        gateway, link = await stack.enter_async_context(_gateway(settings))
-        server = HttpServer(build_app(gateway), settings, overloaded=build_overloaded_app())
         try:
-            await server.start()
+            gateway, link = await stack.enter_async_context(_gateway(settings))
         except OSError as error:
-            raise CannotStart(
-                f"Cannot listen on HOST {settings.host}, PORT {settings.port}: {error.strerror}"
-            ) from error
+            raise _unusable(settings, error) from error
+        server = HttpServer(build_app(gateway), settings, overloaded=build_overloaded_app(gateway))
+        await _listen(server, settings)
         if with_supervisor:
             environment = worker_environment(settings, os.environ)
             await stack.enter_async_context(
@@ -77,9 +78,20 @@ async def _serve(settings: Settings, *, with_supervisor: bool) -> int:
         await signals.stop.wait()
         logger.info("gateway stopping")
         gateway.is_draining = True
-        await server.finish(_drained(link, settings.shutdown_timeout, signals.hurry))
+        await server.finish(settings.shutdown_timeout, hurry=signals.hurry, end_work=link.end_all)
     logger.info("gateway stopped")
     return signals.exit_status
+
+
+async def _listen(server: HttpServer, settings: Settings) -> None:
+    try:
+        await server.start()
+    except OSError as error:
+        raise CannotStart(
+            f"Cannot listen on HOST {settings.host}, PORT {settings.port}: {error.strerror}"
+        ) from error
+    except UnicodeError as error:  # of the codec that host names go through
+        raise CannotStart(f"HOST {settings.host} is neither an address nor a host name") from error
 
 
 @asynccontextmanager
@@ -93,11 +105,6 @@ async def _gateway(settings: Settings) -> AsyncIterator[tuple[Gateway, WorkerLin
             yield Gateway(settings, link, spool), link
     finally:
         spool.close()
-
-
-async def _drained(link: WorkerLink, grace: float, hurry: asyncio.Event) -> None:
-    """Wait for the work in flight, as long as nobody is in a hurry."""
-    await first_finished(link.drain(grace), hurry.wait())
 
 
 def worker_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
@@ -133,8 +140,7 @@ def _say_what_is_set(settings: Settings, environment: Mapping[str, str]) -> None
     if names := without_effect(environment):
         logger.warning("these variables have no effect here: %s", ", ".join(names))
     if not settings.accepted_keys:
-        level = logging.INFO if settings.is_loopback_only else logging.WARNING
-        logger.log(level, "no API_KEYS are set: whoever reaches HOST and PORT may use the server")
+        logger.warning("no API_KEYS are set: whoever reaches HOST and PORT may use the server")
 
 
 def _allow_many_files() -> None:

@@ -5,17 +5,22 @@ of 0, and stops listening before the app could tell probes that it is ending.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection
+import logging
+from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, cast
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 
+from gateway.concurrency import first_finished
 from gateway.connection import Connection, Connections
 from gateway.settings import Settings
+from gateway.telemetry import event
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
+
+logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
@@ -65,15 +70,23 @@ class HttpServer:
             connection, self._host, self._port, backlog=BACKLOG
         )
 
-    async def finish(self, work: Awaitable[None]) -> None:
-        """End: idle connections close at once, requests in flight are cancelled after `work`.
+    async def finish(
+        self, grace: float, *, hurry: asyncio.Event, end_work: Callable[[], None]
+    ) -> None:
+        """End: idle connections close at once; requests in flight, uploads included, get `grace`
+        seconds, or until there is a hurry. What is left then is answered by `end_work`, or
+        cancelled.
 
-        Until then new connections are served, so that the app can refuse them in words.
+        New connections are served meanwhile, so that the app can refuse them in words.
         """
         in_flight = self.requests_in_flight
         for connection in list(self._connections.connections):
             connection.shutdown()
-        await work
+        if in_flight:
+            await first_finished(asyncio.wait(in_flight, timeout=grace), hurry.wait())
+        if left := sum(not task.done() for task in in_flight):
+            logger.warning(event("requests were left unfinished", {"requests": left}))
+        end_work()
         await _settle(in_flight)
         await self.abort()
 

@@ -1,8 +1,10 @@
 """Hand-written fakes shared by tests: each keeps its real counterpart's promises, from a script."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 
+from gateway.worker_client import outcomes
 from gateway.worker_client.interface import (
     ClientSnapshot,
     TranscriptionFailed,
@@ -56,6 +58,11 @@ class FakeWorkerClient:
         """What lay on the spool when each request came."""
         self.cancelled: list[str] = []
         """Requests whose caller went before their end."""
+        self.ended = False
+        """Whether end_all was called: every open request has failed, or will."""
+        self.expected = 0
+        """Requests that are expected or under way."""
+        self.was_expecting = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
         self.arrived = asyncio.Event()
@@ -69,6 +76,8 @@ class FakeWorkerClient:
         self.arrived.set()
         try:
             await self.gate.wait()
+            if self.ended:
+                raise outcomes.shutting_down()
             for message in self.script:
                 if isinstance(message, Exception):
                     raise message
@@ -77,6 +86,20 @@ class FakeWorkerClient:
             self.cancelled.append(request.request_id)
             self.was_cancelled.set()
             raise
+
+    def end_all(self) -> None:
+        """As WorkerLink.end_all."""
+        self.ended = True
+        self.gate.set()
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        self.expected += 1
+        self.was_expecting.set()
+        try:
+            yield
+        finally:
+            self.expected -= 1
 
     def snapshot(self) -> ClientSnapshot:
         return self.state

@@ -18,7 +18,9 @@ from protocol.control import EngineState
 NOT_STORED = {"cache-control": "no-store"}
 LIVE_PATHS = ("/livez", "/healthz", "/health/live", "/ping", "/startupz")
 READY_PATHS = ("/readyz", "/health/ready", "/v1/health/ready")
-OPEN_PATHS = ("/", "/health", "/status", *LIVE_PATHS, *READY_PATHS)
+ALIVE_PATHS = ("/", "/health", "/status", *LIVE_PATHS)
+"""Answered as long as the server runs, also on connections beyond MAX_CONNECTIONS."""
+OPEN_PATHS = (*ALIVE_PATHS, *READY_PATHS)
 """Answered without a key and to every origin."""
 SPEAKING_FIRST = (
     EngineState.READY,

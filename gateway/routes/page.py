@@ -33,7 +33,7 @@ def page(*, model: str, note: str | None, state: str, reason: str | None, versio
 
 def _condition(state: str, reason: str | None) -> str:
     if reason is not None:
-        return f"It cannot transcribe now: {reason}."
+        return f"It cannot transcribe now: {reason.rstrip('.')}."
     if state == "ready":
         return "The model is loaded."
     return f"It is ready; the model is loaded with the next request (worker: {state})."

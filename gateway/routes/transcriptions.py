@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from gateway.boundary import ClientGone, RequestRecord, record_of
 from gateway.context import Gateway
-from gateway.errors import Unavailable, from_failure, shutting_down
+from gateway.errors import from_failure, queue_full, shutting_down
 from gateway.formats.transcripts import Transcript, Usage, join_chunks
 from gateway.memory import MemoryTrimmer
 from gateway.routes.options import TranscriptionOptions, parse_options
@@ -32,7 +32,7 @@ class TranscriptionRoutes:
         self._refuse_early()
         record = record_of(request.scope)
         settings = self._gateway.settings
-        with self._memory.upload():
+        with self._memory.upload(), self._gateway.worker_client.expecting():
             async with self._gateway.spool.new_upload() as upload:
                 form = await receive_form(
                     request.scope,
@@ -51,9 +51,7 @@ class TranscriptionRoutes:
             raise shutting_down()
         waiting = self._gateway.worker_client.snapshot().waiting_requests
         if waiting >= self._gateway.settings.max_waiting_requests:
-            raise Unavailable(
-                "More requests wait than this server keeps. Try again shortly.", code="queue_full"
-            )
+            raise queue_full()
 
     async def _transcribe(
         self,

@@ -94,7 +94,7 @@ async def running_server(
     spool = Spool(folder / "spool", GATEWAY_ID)
     spool.open()
     gateway = Gateway(chosen, client, spool)
-    server = HttpServer(build_app(gateway), chosen, overloaded=build_overloaded_app())
+    server = HttpServer(build_app(gateway), chosen, overloaded=build_overloaded_app(gateway))
     await server.start()
     try:
         yield RunningServer(server.port, gateway, server, client)

@@ -1,13 +1,19 @@
 """Abuse over raw sockets, and the bounds that answer it."""
 
 import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from gateway.connection import RECEIVE_BYTES
-from tests.fakes import FakeWorkerClient
+from gateway.routes.health import ALIVE_PATHS, READY_PATHS
+from tests.fakes import FakeWorkerClient, chunk_done, final
 from tests.gateway.harness import (
+    DEADLINE,
+    RunningServer,
     file_part,
     is_closed,
     multipart_body,
@@ -180,13 +186,92 @@ async def test_connections_beyond_the_limit_are_told_and_later_ones_served(tmp_p
         async with server.connection() as (reader, writer):
             writer.write(request("GET", "/livez"))
             await read_answer(reader)
-            refused = await server.get("/livez")
-            writer.write(request("GET", "/livez"))
+            refused = await server.get("/v1/models")
+            writer.write(request("GET", "/v1/models"))
             served = await read_answer(reader)
 
         assert (refused.status, served.status) == (503, 200)
         assert refused.error["code"] == "queue_full"
         assert "retry-after" in refused.headers
+
+
+@pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/v1/models", 503)])
+async def test_connection_beyond_the_limit_is_closed_with_its_first_answer(
+    tmp_path: Path, path: str, status: int
+) -> None:
+    async with running_server(tmp_path, max_connections=1) as server:
+        async with server.connection() as (kept, keeper):
+            keeper.write(request("GET", "/livez"))
+            await read_answer(kept)
+            async with server.connection() as (reader, writer):
+                writer.write(request("GET", path) + request("GET", path))
+                answer = await read_answer(reader)
+
+                assert (answer.status, answer.headers["connection"]) == (status, "close")
+                assert await is_closed(reader)
+
+
+async def test_probes_are_answered_beyond_the_limit_and_the_server_is_not_ready(
+    tmp_path: Path,
+) -> None:
+    async with running_server(tmp_path, max_connections=1) as server, server.connection() as first:
+        first[1].write(request("GET", "/livez"))
+        await read_answer(first[0])
+        alive = [(await server.get(path)).status for path in ALIVE_PATHS]
+        ready = [(await server.get(path)).status for path in READY_PATHS]
+        posted = await server.send(request("POST", "/livez"))
+
+    assert set(alive) == {200}
+    assert set(ready) == {503}
+    assert posted.status == 405
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_answer_that_nobody_reads_is_dropped_with_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
+    monkeypatch.setattr("gateway.connection.UNREAD_TIMEOUT", 0.05)
+
+    async with large_answer(tmp_path, connection) as (server, _):
+        await asyncio.gather(*server.server.requests_in_flight)
+        while server.server.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def test_client_that_reads_slowly_keeps_its_connection_as_long_as_it_reads(
+    tmp_path: Path,
+) -> None:
+    async with large_answer(tmp_path, "close") as (server, client):
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*server.server.requests_in_flight)
+        (connection,) = server.server.connections
+        size = connection.transport.get_write_buffer_size()
+        while connection.transport.get_write_buffer_size() == size:
+            await loop.sock_recv(client, 65_536)
+        connection.check_unread()
+        assert server.server.connections
+
+        connection.check_unread()
+        await asyncio.sleep(0)
+        assert not server.server.connections
+
+
+@asynccontextmanager
+async def large_answer(
+    folder: Path, connection: str
+) -> AsyncIterator[tuple[RunningServer, socket.socket]]:
+    """A server, and a client that was sent 20 MB and has read none of it."""
+    worker = FakeWorkerClient(chunk_done("x" * 20_000_000), final())
+    async with asyncio.timeout(DEADLINE), running_server(folder, worker) as server:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", server.port))
+            question = upload_request(file_part(), headers={"Connection": connection})
+            await loop.sock_sendall(client, question)
+            await worker.arrived.wait()
+            yield server, client
 
 
 async def test_bytes_nobody_asked_for_yet_stay_in_the_clients_kernel(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@ import json
 import pytest
 
 from gateway.errors import (
-    BOUND_TO_FAIL_AGAIN,
     CALLERS_FAULT,
     ApiError,
     BadRequest,
     Unavailable,
     from_failure,
+    queue_full,
+    shutting_down,
 )
+from gateway.worker_client import outcomes
 from gateway.worker_client.interface import TranscriptionFailed
 from protocol.failures import FailureCode
 
@@ -48,7 +50,7 @@ def test_every_failure_is_the_callers_fault_or_worth_a_hint_about_retrying(
 
     if code in CALLERS_FAULT:
         assert (error.status, error.param) == (400, "file")
-    elif code in BOUND_TO_FAIL_AGAIN:
+    elif code is FailureCode.WORKER_FAILED:
         assert (error.status, error.headers) == (503, {"x-should-retry": "false"})
     elif code is FailureCode.STORAGE_FULL:
         assert (error.status, error.code) == (507, "storage_full")
@@ -57,7 +59,10 @@ def test_every_failure_is_the_callers_fault_or_worth_a_hint_about_retrying(
         assert "retry-after" in error.headers
 
 
-def test_failed_worker_that_is_worth_another_try_says_when() -> None:
-    failure = TranscriptionFailed(FailureCode.WORKER_FAILED, "Try again.", retry_after=3.0)
-
-    assert from_failure(failure).headers == {"retry-after": "3"}
+def test_same_case_has_the_same_words_wherever_it_is_noticed() -> None:
+    for refused, failed in (
+        (shutting_down(), outcomes.shutting_down()),
+        (queue_full(), outcomes.queue_full()),
+    ):
+        assert (refused.status, refused.code) == (503, str(failed.code))
+        assert refused.message == failed.message

@@ -115,6 +115,17 @@ async def test_browser_gets_a_page_and_a_program_json(tmp_path: Path) -> None:
     assert json.json["status"] == "ok"
 
 
+@pytest.mark.parametrize("reason", ["no worker is connected", "the model is gone."])
+async def test_page_says_why_in_one_sentence(tmp_path: Path, reason: str) -> None:
+    client = FakeWorkerClient()
+    client.state = client_snapshot("failed", reason=reason)
+
+    async with running_server(tmp_path, client) as server:
+        page = await server.get("/", Accept="text/html")
+
+    assert f"It cannot transcribe now: {reason.rstrip('.')}.</p>" in page.body.decode()
+
+
 async def test_page_shows_names_as_text(tmp_path: Path) -> None:
     async with running_server(tmp_path, model_id="a&b<script>") as server:
         page = await server.get("/", Accept="text/html")
