@@ -24,6 +24,8 @@ MAX_BOUNDARY_BYTES = 70
 MAX_OVERHEAD_BYTES = 512 * 1024
 """What a body may hold beside the recording: it is kept in memory."""
 FILE_FIELD = "file"
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""Half a character: JSON can escape it, UTF-8 cannot hold it."""
 INDEXED_NAME = re.compile(r"([^\[\]]+)\[\d*\]")
 
 
@@ -40,9 +42,12 @@ class Form:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """All values of a list field, in any way clients send one: name, name[], name[0], or one
-        JSON array."""
+        JSON array. Raises BadRequest for escapes in it that stand for no character."""
         values = tuple(value for field_name, value in self.fields if _list_name(field_name) == name)
-        return _json_array(values[0]) or values if len(values) == 1 else values
+        items = _json_array(values[0]) if len(values) == 1 else None
+        if any(SURROGATE.search(item) for item in items or ()):
+            raise BadRequest("An escape in this list stands for half a character.", param=name)
+        return items or values
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -203,7 +208,7 @@ def _json_array(text: str) -> tuple[str, ...] | None:
         return None
     try:
         items = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(items, list) and all(isinstance(item, str) for item in items):
         return tuple(items)

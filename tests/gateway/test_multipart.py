@@ -1,8 +1,10 @@
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import BadRequest
 from gateway.multipart import Form, MultipartReader
 from tests.gateway.harness import field_part, file_part, multipart_body
 
@@ -61,7 +63,16 @@ def test_list_field_is_read_in_every_way_clients_write_one() -> None:
 def test_text_that_only_looks_like_a_list_is_one_text() -> None:
     assert Form((("keywords", "[applause"),)).texts("keywords") == ("[applause",)
     assert Form((("keywords", "[1, 2]"),)).texts("keywords") == ("[1, 2]",)
+    assert Form((("keywords", "[" * 60_000),)).texts("keywords") == ("[" * 60_000,)
     assert Form((("keywords", "a"),)).texts("other") == ()
+
+
+def test_escapes_in_a_list_stand_for_whole_characters() -> None:
+    assert Form((("keywords", '["\\ud83d\\ude00"]'),)).texts("keywords") == ("\U0001f600",)
+    for half in ('["\\ud83d"]', '["a", "\\ude00\\ud83d"]'):
+        with pytest.raises(BadRequest) as caught:
+            Form((("keywords", half),)).texts("keywords")
+        assert caught.value.param == "keywords"
 
 
 def test_nested_names_are_no_lists_of_the_outer_name() -> None:

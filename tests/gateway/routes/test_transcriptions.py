@@ -146,6 +146,12 @@ async def test_client_that_leaves_while_waiting_ends_the_work_and_its_file(tmp_p
         ("temperature", "1.5", "invalid_value"),
         ("prompt", "x" * 8193, "invalid_value"),
         ("timestamp_granularities", "sentence", "invalid_value"),
+        ("timestamp_granularities", "[" * 60_000, "invalid_value"),
+        ("keywords", "[" * 60_000, "invalid_value"),
+        ("languages", "[" * 60_000, "invalid_value"),
+        ("keywords", '["\\ud800"]', "invalid_value"),
+        ("languages", '["\\udfff"]', "invalid_value"),
+        ("timestamp_granularities", '["word", "\\ud83d"]', "invalid_value"),
     ],
 )
 async def test_bad_option_is_told_by_name_without_asking_a_worker(
@@ -172,7 +178,8 @@ async def test_bad_option_is_told_by_name_without_asking_a_worker(
         (FailureCode.SHUTTING_DOWN, None, 503, "retry-after", "5"),
         (FailureCode.INPUT_LOST, None, 503, "retry-after", "5"),
         (FailureCode.WORKER_FAILED, None, 503, "x-should-retry", "false"),
-        (FailureCode.INFERENCE_FAILED, None, 503, "x-should-retry", "false"),
+        (FailureCode.INFERENCE_FAILED, 5.0, 503, "retry-after", "5"),
+        (FailureCode.INFERENCE_FAILED, 5.0, 503, "x-should-retry", None),
     ],
 )
 async def test_failure_of_the_work_becomes_a_status_and_a_hint_about_retrying(
@@ -208,6 +215,19 @@ async def test_fault_of_ours_is_a_500_that_names_nothing_but_the_request(
         assert answer.headers["x-request-id"] in caplog.text
         assert "BytesIO" in caplog.text
         assert server.spool_files == []
+
+
+async def test_upload_on_its_way_is_a_reason_to_keep_an_engine(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, server.connection() as (reader, writer):
+        whole = upload_request(file_part())
+        writer.write(whole[:-10])
+        await server.client.was_expecting.wait()
+        assert server.client.expected == 1
+        assert server.client.requests == []
+
+        writer.write(whole[-10:])
+        await read_answer(reader)
+        assert server.client.expected == 0
 
 
 async def test_full_queue_refuses_before_the_body_is_read(tmp_path: Path) -> None:
