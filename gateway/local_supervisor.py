@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from gateway.telemetry import event
 logger = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "worker", "--with-parent")
-CANNOT_START = (1, 2)
+CANNOT_START = (os.EX_CONFIG, 2)
 """Exit statuses for bad settings and bad usage: another try would end the same."""
 HEALTHY_RUN = 60.0
 """Seconds after which an end counts as the first one."""
@@ -89,10 +90,15 @@ class LocalSupervisor:
             logger.error(event("worker supervisor ended unexpectedly", fields))
             await asyncio.sleep(pause)
 
-    async def _run_once(self) -> int:
-        process = self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=PIPE, env=self._environment, start_new_session=True
-        )
+    async def _run_once(self) -> int | None:
+        """Its exit status, once it has ended; None where it could not even be started."""
+        try:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=PIPE, env=self._environment, start_new_session=True
+            )
+        except OSError as error:
+            logger.error(event("worker supervisor was not started", {"reason": error.strerror}))
+            return None
         logger.info(event("worker supervisor started", {"process_id": process.pid}))
         try:
             return await process.wait()

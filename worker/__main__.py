@@ -12,8 +12,8 @@ gateway asks. Settings are environment variables, listed in docs/configuration.m
   --with-parent   end, engine included, as soon as standard input does
   --help          print this
 
-Exit status: 0 asked to end, 1 bad settings, 2 bad usage, 3 another worker has this WORKER_ID,
-4 the gateway speaks another version of the protocol.
+Exit status: 0 asked to end, 2 bad usage, 3 another worker has this WORKER_ID, 4 the gateway speaks
+another version of the protocol, 78 bad settings.
 """
 PARENT_OPTION = "--with-parent"
 
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         orders = orders_of(settings, with_parent=PARENT_OPTION in arguments)
     except (BadSettings, LinkError) as error:
         sys.stderr.write(f"The worker cannot start:\n{error}\n")
-        return 1
+        return os.EX_CONFIG
     _open_standard_descriptors()
     become_supervisor(orders, engine_environment(settings, os.environ))
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from gateway.local_supervisor import LocalSupervisor
 from tests.gateway.harness import DEADLINE
 
@@ -73,18 +75,46 @@ async def test_child_runs_in_a_session_of_its_own_and_is_ended_with_the_context(
     assert harness.supervisor.process_id is None
 
 
-async def test_child_that_ends_by_itself_is_started_again(tmp_path: Path) -> None:
-    async with supervised(tmp_path, "fails", "7") as harness:
+@pytest.mark.parametrize("status", ["0", "1", "7"])
+async def test_child_that_ends_by_itself_is_started_again(tmp_path: Path, status: str) -> None:
+    async with supervised(tmp_path, "fails", status) as harness:
         await harness.until("starts", lines=3)
 
     assert not harness.gave_up.is_set()
 
 
-async def test_child_with_bad_settings_is_given_up(tmp_path: Path) -> None:
-    async with supervised(tmp_path, "fails", "1") as harness:
+@pytest.mark.parametrize("status", ["78", "2"])
+async def test_child_with_bad_settings_or_usage_is_given_up(tmp_path: Path, status: str) -> None:
+    async with supervised(tmp_path, "fails", status) as harness:
         await harness.gave_up.wait()
 
     assert len(await harness.until("starts")) == 1
+
+
+async def test_child_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    program = tmp_path / "program"
+    hurry, gave_up = asyncio.Event(), asyncio.Event()
+
+    async with (
+        asyncio.timeout(DEADLINE),
+        LocalSupervisor(
+            dict(os.environ),
+            command=(str(program), str(tmp_path)),
+            give_up=gave_up.set,
+            hurry=hurry,
+            back_off=(0.001,),
+        ) as supervisor,
+    ):
+        while caplog.text.count("was not started") < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        program.write_text("#!/bin/sh\nread line\n")
+        program.chmod(0o700)
+        while supervisor.process_id is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    assert not gave_up.is_set()
 
 
 async def test_stubborn_child_is_killed_when_there_is_a_hurry(tmp_path: Path) -> None:

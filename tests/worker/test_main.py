@@ -119,7 +119,7 @@ def test_closed_standard_descriptors_do_no_harm(gateway: GatewayEnd) -> None:
 def test_bad_settings_are_listed_together_and_stop_the_start(tmp_path: Path) -> None:
     ended = run_worker(tmp_path, DEVICE="tpu", DECODERS="none")
 
-    assert ended.returncode == ExitStatus.BAD_SETTINGS
+    assert ended.returncode == os.EX_CONFIG
     assert "\nDEVICE: must be one of auto, cpu, cuda\nDECODERS: must be" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -127,7 +127,7 @@ def test_bad_settings_are_listed_together_and_stop_the_start(tmp_path: Path) -> 
 def test_a_tcp_link_without_keys_says_what_to_do(tmp_path: Path) -> None:
     ended = run_worker(tmp_path, WORKER_LINK="tcp://127.0.0.1:9")
 
-    assert ended.returncode == ExitStatus.BAD_SETTINGS
+    assert ended.returncode == os.EX_CONFIG
     assert "WORKER_LINK_KEYS must name the folder" in ended.stderr
 
 
