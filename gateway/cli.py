@@ -84,6 +84,11 @@ def _run(environment: Mapping[str, str], *, with_supervisor: bool) -> int:
         settings = read_settings(Settings, environment)
     except BadSettings as error:
         return _complain(f"These settings cannot be used:\n{error}")
+    if with_supervisor and settings.worker_link != "ipc":
+        return _complain(
+            "These settings cannot be used:\nWORKER_LINK: `serve` runs its worker on this machine, "
+            "over ipc. For workers on other machines use `qwen3-asr gateway`, or unset WORKER_LINK."
+        )
     return run_gateway(settings, with_supervisor=with_supervisor)
 
 

@@ -18,6 +18,7 @@ from protocol.environment import (
     setting,
     whole_number,
 )
+from protocol.sockets import link_setting
 
 FOREVER = 10 * 365 * 86400.0
 """Upper end of the ranges of timeouts."""
@@ -78,7 +79,7 @@ def _api_keys(text: str) -> tuple[ApiKey, ...]:
 def _api_keys_file(text: str) -> tuple[ApiKey, ...]:
     try:
         lines = Path(text).expanduser().read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, RuntimeError, UnicodeError):
         raise ValueError("must name a readable text file with one key a line") from None
     return _api_keys(",".join(line for line in lines if not line.lstrip().startswith("#")))
 
@@ -130,7 +131,7 @@ class Settings:
     """Further keys, from a file with one a line; # begins a comment line."""
     allowed_origins: tuple[str, ...] = setting("ALLOWED_ORIGINS", (), _origins)
     """Origins whose web pages may use the server; * for any."""
-    worker_link: str = setting("WORKER_LINK", "ipc", one_line)
+    worker_link: str = setting("WORKER_LINK", "ipc", link_setting)
     """`ipc` (sockets in DATA_DIR), or tcp://HOST:PORT for workers on other hosts."""
     worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)
     """Folder with the keys of a tcp link."""
@@ -142,15 +143,10 @@ class Settings:
         return self.api_keys + self.api_keys_file
 
     @property
-    def is_loopback_only(self) -> bool:
-        """Whether only this machine can connect."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
-
-    @property
     def served_model(self) -> str:
         """The model's public name: of a folder only its own name, never the path to it."""
         if self.model_id.startswith(("/", ".", "~")) or os.path.isdir(self.model_id):
-            return Path(self.model_id).expanduser().absolute().name or "model"
+            return Path(os.path.expanduser(self.model_id)).absolute().name or "model"
         return self.model_id
 
 

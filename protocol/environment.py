@@ -18,7 +18,10 @@ class BadSettings(Exception):
 
 
 def setting(name: str, default: Any, parse: Callable[[str], Any]) -> Any:
-    """A dataclass field read from variable `name`; parse raises ValueError saying what is valid."""
+    """A dataclass field read from variable `name`; parse raises ValueError saying what is valid.
+
+    A default that is callable is called; it may raise ValueError where this machine has none.
+    """
     metadata = {"variable": name, "parse": parse}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -37,10 +40,11 @@ def read_settings(settings_type: type[Settings], environment: Mapping[str, str])
     for field in dataclasses.fields(settings_type):  # type: ignore[arg-type]
         variable, parse = field.metadata["variable"], field.metadata["parse"]
         text = environment.get(variable, "").strip()
-        if not text:
-            continue
         try:
-            values[field.name] = parse(text)
+            if text:
+                values[field.name] = parse(text)
+            elif field.default_factory is not dataclasses.MISSING:
+                values[field.name] = field.default_factory()
         except ValueError as error:
             faults.append(f"{variable}: {error}")
     if faults:
@@ -118,14 +122,24 @@ def one_line(text: str) -> str:
 
 def folder(text: str) -> Path:
     """Parser of a folder's path; ~ is the user's home."""
-    return Path(text).expanduser().absolute()
+    try:
+        text.encode("utf-8")
+        return Path(text).expanduser().absolute()
+    except UnicodeEncodeError:
+        raise ValueError("must be a path in UTF-8") from None
+    except RuntimeError:
+        raise ValueError("begins with ~, but no such user has a home folder") from None
 
 
 def default_data_dir() -> Path:
     """Default of DATA_DIR: in the user's data folder, by the XDG base directory specification."""
     base = os.environ.get("XDG_DATA_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".local" / "share"
-    return root / "qwen3-asr"
+    if os.path.isabs(base):
+        return Path(base) / "qwen3-asr"
+    try:
+        return Path.home() / ".local" / "share" / "qwen3-asr"
+    except RuntimeError:
+        raise ValueError("must name a folder, as this user has no home folder") from None
 
 
 def comma_list(text: str) -> tuple[str, ...]:

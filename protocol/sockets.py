@@ -43,6 +43,13 @@ class CurveKeys:
     gateway_public: bytes | None = None
 
 
+def link_setting(text: str) -> str:
+    """Parser of the setting WORKER_LINK; raises ValueError saying what is valid."""
+    if text != "ipc":
+        _host_and_port(text)
+    return text
+
+
 def link_addresses(worker_link: str, data_folder: "Path") -> LinkAddresses:
     """The addresses WORKER_LINK means: "ipc" (a folder of data_folder) or tcp://HOST:PORT."""
     if worker_link == "ipc":
@@ -55,12 +62,20 @@ def link_addresses(worker_link: str, data_folder: "Path") -> LinkAddresses:
         return LinkAddresses(
             work=f"ipc://{folder}/work.sock", control=f"ipc://{folder}/control.sock"
         )
+    try:
+        host, port = _host_and_port(worker_link)
+    except ValueError as error:
+        raise LinkError(f"WORKER_LINK {error}") from None
+    return LinkAddresses(work=f"tcp://{host}:{port}", control=f"tcp://{host}:{port + 1}")
+
+
+def _host_and_port(worker_link: str) -> tuple[str, int]:
     scheme, _, rest = worker_link.partition("://")
     host, _, port = rest.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65534
     if scheme != "tcp" or not host or not is_port:
-        raise LinkError('WORKER_LINK must be "ipc" or tcp://HOST:PORT')
-    return LinkAddresses(work=f"tcp://{host}:{port}", control=f"tcp://{host}:{int(port) + 1}")
+        raise ValueError('must be "ipc" or tcp://HOST:PORT')
+    return host, int(port)
 
 
 def make_link_folder(data_folder: "Path") -> "Path":

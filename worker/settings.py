@@ -17,7 +17,7 @@ from protocol.environment import (
     setting,
     whole_number,
 )
-from protocol.sockets import LinkError, link_addresses
+from protocol.sockets import link_setting
 
 FOREVER = 10 * 365 * 86400.0
 """Upper end of the ranges of timeouts."""
@@ -55,14 +55,6 @@ def _worker_id(text: str) -> str:
     return text
 
 
-def _link(text: str) -> str:
-    try:
-        link_addresses(text, Path("/"))
-    except LinkError:
-        raise ValueError('must be "ipc" or tcp://HOST:PORT') from None
-    return text
-
-
 @dataclass(frozen=True)
 class WorkerSettings:
     """What an operator can set; docs/configuration.md has a line for each variable."""
@@ -73,7 +65,7 @@ class WorkerSettings:
     """Holds the sockets to the gateway, the spool of uploads and the caches."""
     worker_id: str = setting("WORKER_ID", _host_name, _worker_id)
     """Tells workers of one gateway apart."""
-    worker_link: str = setting("WORKER_LINK", "ipc", _link)
+    worker_link: str = setting("WORKER_LINK", "ipc", link_setting)
     """`ipc` (sockets in DATA_DIR), or the tcp://HOST:PORT at which the gateway listens."""
     worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)
     """Folder with the keys of a tcp link; protocol.keys has its layout."""

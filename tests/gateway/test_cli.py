@@ -10,7 +10,12 @@ import pytest
 
 from gateway import cli
 from gateway.version import VERSION
-from protocol.keys import load_allowed_workers, load_gateway_keys, load_worker_keys
+from protocol.keys import (
+    load_allowed_workers,
+    load_gateway_keys,
+    load_worker_keys,
+    write_key_folders,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +63,37 @@ def test_bad_settings_are_listed_together_and_stop_the_start() -> None:
     assert "PORT: " in done.stderr
     assert "IDLE_TIMEOUT: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_bad_link_is_told_together_with_the_other_bad_settings() -> None:
+    done = run("gateway", PORT="abc", WORKER_LINK="foo")
+
+    assert done.returncode == 1
+    assert 'WORKER_LINK: must be "ipc" or tcp://HOST:PORT' in done.stderr
+    assert "PORT: " in done.stderr
+
+
+def test_serving_over_a_network_link_is_refused_with_the_way_to_do_it(tmp_path: Path) -> None:
+    write_key_folders(tmp_path)
+    packages_installed = "from gateway import cli; cli.WORKER_MODULES = (); cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", packages_installed, "serve"],
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "DATA_DIR": str(tmp_path),
+            "WORKER_LINK": "tcp://127.0.0.1:9100",
+            "WORKER_LINK_KEYS": str(tmp_path / "gateway"),
+        },
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "WORKER_LINK: " in done.stderr
+    assert "qwen3-asr gateway" in done.stderr
 
 
 def test_healthcheck_of_nothing_fails() -> None:

@@ -10,7 +10,6 @@ def test_defaults_serve_this_machine_alone_with_the_large_model() -> None:
     settings = read_settings(Settings, {})
 
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
-    assert settings.is_loopback_only
     assert settings.model_id == "Qwen/Qwen3-ASR-1.7B"
     assert settings.idle_timeout == 300
     assert settings.max_upload_bytes == 2 * 1024**3
@@ -31,10 +30,41 @@ def test_data_folder_follows_the_xdg_specification(
 
 def test_all_bad_values_are_told_at_once() -> None:
     with pytest.raises(BadSettings) as caught:
-        read_settings(Settings, {"PORT": "eighty", "MAX_UPLOAD_BYTES": "2T", "LOG_LEVEL": "loud"})
+        read_settings(
+            Settings,
+            {
+                "PORT": "eighty",
+                "DATA_DIR": "~nobody-of-this-name/asr",
+                "MAX_UPLOAD_BYTES": "2T",
+                "WORKER_LINK": "foo",
+                "WORKER_LINK_KEYS": "/keys\udcff",
+                "LOG_LEVEL": "loud",
+            },
+        )
 
     lines = str(caught.value).splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["PORT", "MAX_UPLOAD_BYTES", "LOG_LEVEL"]
+    assert [line.partition(":")[0] for line in lines] == [
+        "PORT",
+        "DATA_DIR",
+        "MAX_UPLOAD_BYTES",
+        "WORKER_LINK",
+        "WORKER_LINK_KEYS",
+        "LOG_LEVEL",
+    ]
+
+
+def test_user_without_a_home_folder_must_name_the_data_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+
+    with pytest.raises(BadSettings, match="DATA_DIR: must name a folder"):
+        read_settings(Settings, {})
+    assert read_settings(Settings, {"DATA_DIR": str(tmp_path)}).data_dir == tmp_path
 
 
 def test_api_keys_come_from_variable_and_file_and_are_not_kept(tmp_path: Path) -> None:
@@ -63,6 +93,7 @@ def test_key_id_is_the_beginning_of_its_digest() -> None:
         {"API_KEYS": "with space"},
         {"API_KEYS": "ümlaut"},
         {"API_KEYS_FILE": "/nonexistent/keys"},
+        {"API_KEYS_FILE": "~nobody-of-this-name/keys"},
     ],
 )
 def test_keys_that_cannot_work_stop_the_start(environment: dict[str, str]) -> None:
@@ -78,22 +109,6 @@ def test_key_file_without_keys_stops_the_start(tmp_path: Path) -> None:
         read_settings(Settings, {"API_KEYS_FILE": str(file)})
 
 
-@pytest.mark.parametrize(
-    ("host", "is_loopback_only"),
-    [
-        ("127.0.0.1", True),
-        ("127.1.2.3", True),
-        ("localhost", True),
-        ("::1", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.168.1.2", False),
-    ],
-)
-def test_loopback_is_told_from_addresses_others_reach(host: str, is_loopback_only: bool) -> None:
-    assert read_settings(Settings, {"HOST": host}).is_loopback_only == is_loopback_only
-
-
 def test_model_folder_is_served_under_its_own_name_only(tmp_path: Path) -> None:
     for model_id, served in (
         ("Qwen/Qwen3-ASR-0.6B", "Qwen/Qwen3-ASR-0.6B"),
@@ -101,6 +116,7 @@ def test_model_folder_is_served_under_its_own_name_only(tmp_path: Path) -> None:
         (str(tmp_path / "fine-tuned"), "fine-tuned"),
         ("./models/mine/", "mine"),
         ("~/models/mine", "mine"),
+        ("~nobody-of-this-name/mine", "mine"),
         ("/", "model"),
     ):
         assert read_settings(Settings, {"MODEL_ID": model_id}).served_model == served
