@@ -21,7 +21,7 @@ from tools.tiny_model.recognise import Recogniser
 
 logger = logging.getLogger(__name__)
 
-CHUNK_SECONDS = 30.0
+DEFAULT_CHUNK_SECONDS = 30.0
 SPEAKERS = (*speech.KNOWN_SPEAKERS, speech.UNSEEN_SPEAKER)
 
 
@@ -36,7 +36,7 @@ class Result:
     right_clips: float
 
 
-def evaluate(recogniser: Recogniser, strings: int) -> list[Result]:
+def evaluate(recogniser: Recogniser, strings: int, chunk_seconds: float) -> list[Result]:
     """The whole table; ``strings`` of 3-12 digits for each speaker and condition."""
     human = {speaker: speech.digit_strings(speaker, strings, seed=7) for speaker in SPEAKERS}
     known = [spoken for name in speech.KNOWN_SPEAKERS for spoken in human[name]]
@@ -52,7 +52,8 @@ def evaluate(recogniser: Recogniser, strings: int) -> list[Result]:
         ("known speakers", speech.KNOWN_SPEAKERS),
         ("unseen speaker", (speech.UNSEEN_SPEAKER,)),
     ):
-        results += _long_results(recogniser, group, speakers, count=max(4, strings // 8))
+        count = max(4, strings // 8)
+        results += _long_results(recogniser, group, speakers, count, chunk_seconds)
     results += [_single_digits(recogniser, speaker) for speaker in SPEAKERS]
     results.append(_non_speech(recogniser, speech.non_speech_clips()))
     for result in results:
@@ -69,7 +70,13 @@ CONDITIONS: dict[str, Callable[[Samples], Samples]] = {
 }
 
 
-def cut_at_quiet_points(samples: Samples, longest: float = CHUNK_SECONDS) -> list[Samples]:
+def chunk_seconds_of(checkpoint: Path) -> float:
+    """The longest piece this checkpoint asks for, else 30 s."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    return float(config.get("max_chunk_seconds", DEFAULT_CHUNK_SECONDS))
+
+
+def cut_at_quiet_points(samples: Samples, longest: float) -> list[Samples]:
     """Pieces of at most ``longest`` seconds, each cut in the quietest 100 ms of its last 5 s."""
     limit, reach, step = (int(x * SAMPLE_RATE) for x in (longest, 5.0, 0.1))
     pieces = []
@@ -105,7 +112,11 @@ def _result(name: str, pairs: list[tuple[str, str]]) -> Result:
 
 
 def _long_results(
-    recogniser: Recogniser, group: str, speakers: tuple[str, ...], count: int
+    recogniser: Recogniser,
+    group: str,
+    speakers: tuple[str, ...],
+    count: int,
+    chunk_seconds: float,
 ) -> list[Result]:
     """One piece of 15 and 30 s; 60 to 120 s in chunks, beside the strings they are joined of."""
     results = []
@@ -122,9 +133,9 @@ def _long_results(
     ]
     pairs = []
     for spoken in long:
-        heard = recogniser.transcribe(cut_at_quiet_points(spoken.samples))
+        heard = recogniser.transcribe(cut_at_quiet_points(spoken.samples, chunk_seconds))
         pairs.append((spoken.text, " ".join(filter(None, heard))))
-    results.append(_result(f"{group}, 60-120 s in chunks of at most 30 s", pairs))
+    results.append(_result(f"{group}, 60-120 s in chunks of at most {chunk_seconds:.0f} s", pairs))
     parts = [part for spoken in long for part in spoken.parts]
     return [*results, _measure(recogniser, f"{group}, the same in its 3-12 digit parts", parts)]
 
@@ -174,7 +185,8 @@ def main() -> None:
     logging.getLogger(__name__).setLevel(level)
     logger.setLevel(level)
     recogniser = Recogniser(options.checkpoint)
-    results = evaluate(recogniser, strings=20 if options.quick else 100)
+    strings = 20 if options.quick else 100
+    results = evaluate(recogniser, strings, chunk_seconds_of(options.checkpoint))
     if options.synthesised:
         results += synthetic_results(recogniser, options.synthesised)
     print(table(results))

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import Qwen2TokenizerFast
@@ -23,20 +22,14 @@ Generator = np.random.Generator
 BATCH_SIZES = {1: 56, 2: 36, 4: 20, 8: 10, 16: 5, 32: 3}
 """Seconds -> clips a batch. Few fixed shapes, because oneDNN compiles a kernel for each."""
 
-Curriculum = list[tuple[float, dict[int, float]]]
-"""Until this share of the training, lengths in seconds are drawn with these probabilities."""
-
-SHORT_TO_LONG: Curriculum = [
+CURRICULUM: list[tuple[float, dict[int, float]]] = [
     (0.035, {1: 0.6, 2: 0.4}),
     (0.10, {1: 0.3, 2: 0.35, 4: 0.35}),
     (0.20, {1: 0.1, 2: 0.2, 4: 0.3, 8: 0.25, 16: 0.15}),
     (0.34, {1: 0.08, 2: 0.14, 4: 0.24, 8: 0.26, 16: 0.18, 32: 0.1}),
     (1.0, {1: 0.07, 2: 0.11, 4: 0.2, 8: 0.22, 16: 0.2, 32: 0.2}),
 ]
-MOSTLY_LONG: Curriculum = [(1.0, {1: 0.04, 2: 0.06, 4: 0.1, 8: 0.15, 16: 0.2, 32: 0.45})]
-
-EASY_UNTIL = 0.075
-"""Share of the training in which clips without any augmentation fade out."""
+"""Until this share of the training, lengths in seconds are drawn with these probabilities."""
 
 NON_SPEECH_SHARE = 0.13
 FORCED_LANGUAGE_SHARE = 0.2
@@ -79,16 +72,8 @@ class Batch:
 class StringMaker:
     """Joins clips of digits into strings, mostly one voice a string."""
 
-    def __init__(
-        self,
-        human: Sequence[Clip],
-        synthetic: Sequence[Clip],
-        rng: Generator,
-        repetitive_share: float = 0.0,
-    ) -> None:
-        """``repetitive_share`` of the strings are human and of two to four different digits."""
+    def __init__(self, human: Sequence[Clip], synthetic: Sequence[Clip], rng: Generator) -> None:
         self._human = human_by_voice_and_digit(human)
-        self._repetitive_share = repetitive_share
         self._speakers = sorted(self._human)
         self._synthetic = synthetic
         self._rng = rng
@@ -101,9 +86,7 @@ class StringMaker:
         longest_gap = rng.choice([0.05, 0.15, 0.4, 0.8, 1.5])
         is_eventful = rng.random() < 0.06
         is_dialogue = rng.random() < 0.25
-        is_repetitive = rng.random() < self._repetitive_share
-        is_human = is_repetitive or rng.random() < 0.6
-        choice = rng.choice(10, rng.integers(2, 5)) if is_repetitive else np.arange(10)
+        is_human = rng.random() < 0.6
         speaker = rng.choice(self._speakers)
         longest_lead = 0.3 * seconds if rng.random() < 0.1 else min(0.6, 0.3 * seconds)
         pieces = [np.zeros(int(rng.uniform(0, longest_lead) * SAMPLE_RATE), np.float32)]
@@ -114,9 +97,8 @@ class StringMaker:
         failures = 0
         while failures < (1 if digits else 20):
             if is_dialogue and rng.random() < 0.5:
-                speaker = rng.choice(self._speakers)
-                is_human = is_repetitive or rng.random() < 0.6
-            spoken, clip = self._spoken(speaker if is_human else None, choice, pace)
+                speaker, is_human = rng.choice(self._speakers), rng.random() < 0.6
+            spoken, clip = self._spoken(speaker if is_human else None, pace)
             gap = self._gap(longest_gap, is_eventful)
             if used + len(clip) > room:
                 failures += 1
@@ -128,15 +110,13 @@ class StringMaker:
                 break
         return np.concatenate(pieces)[:room], digits
 
-    def _spoken(
-        self, speaker: str | None, choice: npt.NDArray[np.int64], pace: float
-    ) -> tuple[tuple[int, ...], Samples]:
+    def _spoken(self, speaker: str | None, pace: float) -> tuple[tuple[int, ...], Samples]:
         rng = self._rng
         if speaker is None:
             clip = self._synthetic[rng.integers(len(self._synthetic))]
         else:
-            takes = self._human[speaker][int(rng.choice(choice))]
-            clip = takes[rng.integers(len(takes))]
+            choices = self._human[speaker][int(rng.integers(10))]
+            clip = choices[rng.integers(len(choices))]
             pace *= rng.uniform(0.95, 1.05)
         samples = augment.respeed(clip.samples.astype(np.float32) / 32767, pace)
         return clip.digits, samples * 10 ** (rng.uniform(-6, 6) / 20)
@@ -168,17 +148,11 @@ class BatchMaker:
         *,
         steps: int,
         seed: int,
-        curriculum: Curriculum = SHORT_TO_LONG,
-        easy_until: float = EASY_UNTIL,
-        repetitive_share: float = 0.0,
     ) -> None:
         self._human, self._synthetic = human, synthetic
         self._tokenizer = tokenizer
         self._steps = steps
         self._seed = seed
-        self._curriculum = curriculum
-        self._easy_until = easy_until
-        self._repetitive_share = repetitive_share
 
     def __len__(self) -> int:
         return self._steps
@@ -186,9 +160,9 @@ class BatchMaker:
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self._seed, step])
         progress = step / self._steps
-        seconds = draw_seconds(rng, progress, self._curriculum)
-        strings = StringMaker(self._human, self._synthetic, rng, self._repetitive_share)
-        easy_share = max(0.0, 1 - progress / self._easy_until) if self._easy_until else 0.0
+        seconds = draw_seconds(rng, progress)
+        strings = StringMaker(self._human, self._synthetic, rng)
+        easy_share = max(0.0, 1 - progress / 0.075)
         examples = [
             make_example(rng, strings, seconds, easy_share) for _ in range(BATCH_SIZES[seconds])
         ]
@@ -224,9 +198,9 @@ def human_by_voice_and_digit(clips: Sequence[Clip]) -> dict[str, list[list[Clip]
     return groups
 
 
-def draw_seconds(rng: Generator, progress: float, curriculum: Curriculum) -> int:
+def draw_seconds(rng: Generator, progress: float) -> int:
     """A bucket for this share of the training done."""
-    shares = next(shares for until, shares in curriculum if progress < until)
+    shares = next(shares for until, shares in CURRICULUM if progress < until)
     return int(rng.choice(list(shares), p=list(shares.values())))
 
 

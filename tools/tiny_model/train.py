@@ -1,9 +1,7 @@
 """Train the embedded model; starting again with the same folders continues where it stopped.
 
     python -m tools.tiny_model.train RECORDINGS SYNTHESISED OUT
-    python -m tools.tiny_model.train RECORDINGS SYNTHESISED OUT2 --after OUT
 
-The second command takes up the finished run in OUT and trains on mostly long strings.
 OUT/run.pt holds the whole state, OUT/model the averaged weights as a loadable checkpoint.
 """
 
@@ -14,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +25,7 @@ from tools.tiny_model.build import Shape, build_checkpoint
 from tools.tiny_model.corpus import human_training_clips, load_clips
 from tools.tiny_model.network import encode, read
 from tools.tiny_model.qwen import Qwen3ASRForConditionalGeneration, Qwen3ASRProcessor
-from tools.tiny_model.speech_data import (
-    EASY_UNTIL,
-    MOSTLY_LONG,
-    SHORT_TO_LONG,
-    TRAILING_ENDS,
-    Batch,
-    BatchMaker,
-    Curriculum,
-)
+from tools.tiny_model.speech_data import TRAILING_ENDS, Batch, BatchMaker
 
 logger = logging.getLogger(__name__)
 
@@ -59,22 +49,6 @@ class Recipe:
     """After 30 % of the steps; the CTC head teaches the encoder to align and is thrown away."""
     seed: int = 1
     shape: Shape = field(default_factory=Shape)
-    curriculum: Curriculum = field(default_factory=lambda: SHORT_TO_LONG)
-    easy_until: float = EASY_UNTIL
-    repetitive_share: float = 0.0
-
-
-FROM_NOTHING = Recipe()
-ON_LONG_STRINGS = Recipe(
-    steps=2_500,
-    peak_learning_rate=5e-4,
-    ctc_weight=0.3,
-    seed=2,
-    curriculum=MOSTLY_LONG,
-    easy_until=0.0,
-    repetitive_share=0.3,
-)
-"""The second stage: without it strings of 20 s and more lose some of the phrases they repeat."""
 
 
 class Run:
@@ -99,13 +73,6 @@ class Run:
     @property
     def _state_path(self) -> Path:
         return self.folder / "run.pt"
-
-    def start_after(self, folder: Path) -> None:
-        """Begin with the averaged weights of another run of the same shape."""
-        state = torch.load(folder / "run.pt", weights_only=True)
-        self._set_weights(state["average"])
-        self.average = state["average"]
-        self.ctc_head.load_state_dict(state["ctc_head"])
 
     def resume(self) -> None:
         """Take up the stored state, if there is one made with the same recipe."""
@@ -270,31 +237,20 @@ def main() -> None:
     parser.add_argument("recordings", type=Path, help="the Free Spoken Digit Dataset")
     parser.add_argument("synthesised", type=Path, help="what tools.tiny_model.synthesise wrote")
     parser.add_argument("out", type=Path, help="folder for the state and the checkpoint")
-    parser.add_argument("--after", type=Path, help="OUT of the finished run to take up")
-    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--steps", type=int, default=Recipe().steps)
     parser.add_argument("--threads", type=int, default=1, help="besides the one making batches")
     parser.add_argument("--save-every", type=int, default=1000)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    recipe = ON_LONG_STRINGS if options.after else FROM_NOTHING
-    run = Run(replace(recipe, steps=options.steps or recipe.steps), options.out)
-    if options.after:
-        run.start_after(options.after)
+    run = Run(Recipe(steps=options.steps), options.out)
     run.resume()
     logger.info("%r", run)
     human = human_training_clips(options.recordings)
     synthetic = load_clips(options.synthesised / "espeak_train.npz")
     synthetic += 2 * load_clips(options.synthesised / "flite_train.npz")
     maker = BatchMaker(
-        human,
-        synthetic,
-        run.processor.tokenizer,
-        steps=run.recipe.steps,
-        seed=run.recipe.seed,
-        curriculum=run.recipe.curriculum,
-        easy_until=run.recipe.easy_until,
-        repetitive_share=run.recipe.repetitive_share,
+        human, synthetic, run.processor.tokenizer, steps=run.recipe.steps, seed=run.recipe.seed
     )
     batches = DataLoader(
         maker,  # type: ignore[arg-type]

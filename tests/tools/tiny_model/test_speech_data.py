@@ -8,8 +8,7 @@ from tools.tiny_model.corpus import SAMPLE_RATE, Clip
 from tools.tiny_model.qwen import Qwen3ASRProcessor
 from tools.tiny_model.speech_data import (
     BATCH_SIZES,
-    MOSTLY_LONG,
-    SHORT_TO_LONG,
+    CURRICULUM,
     BatchMaker,
     Example,
     StringMaker,
@@ -80,14 +79,6 @@ def test_strings_fit_into_the_time_given(tone_clips: list[Clip]) -> None:
     assert max(len(digits) for _, digits in made) > 20
 
 
-def test_repetitive_strings_keep_to_a_few_digits(tone_clips: list[Clip]) -> None:
-    strings = StringMaker(tone_clips, tone_clips, np.random.default_rng(1), repetitive_share=1.0)
-
-    made = [strings.string(20)[1] for _ in range(10)]
-
-    assert all(len(set(digits)) <= 4 < len(digits) for digits in made)
-
-
 def test_no_digits_are_claimed_where_no_clip_fits(tone_clips: list[Clip]) -> None:
     strings = StringMaker(tone_clips, tone_clips, np.random.default_rng(1))
 
@@ -127,11 +118,9 @@ def test_examples_hold_speech_silence_contexts_and_forced_languages(
 def test_training_begins_with_short_clips_and_ends_with_all_lengths() -> None:
     rng = np.random.default_rng(1)
 
-    assert {draw_seconds(rng, 0.0, SHORT_TO_LONG) for _ in range(50)} == {1, 2}
-    assert {draw_seconds(rng, 0.999, SHORT_TO_LONG) for _ in range(500)} == set(BATCH_SIZES)
-    assert all(
-        sum(shares.values()) == pytest.approx(1) for _, shares in SHORT_TO_LONG + MOSTLY_LONG
-    )
+    assert {draw_seconds(rng, 0.0) for _ in range(50)} == {1, 2}
+    assert {draw_seconds(rng, 0.999) for _ in range(500)} == set(BATCH_SIZES)
+    assert all(sum(shares.values()) == pytest.approx(1) for _, shares in CURRICULUM)
 
 
 def test_sounds_without_speech_are_finite_and_have_the_length_asked_for() -> None:

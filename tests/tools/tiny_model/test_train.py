@@ -58,22 +58,6 @@ def test_another_recipe_does_not_continue_a_stored_run(tmp_path: Path) -> None:
         other.resume()
 
 
-def test_a_second_stage_begins_with_the_averaged_weights_of_the_first(
-    tmp_path: Path, tone_clips: list[Clip]
-) -> None:
-    first = Run(RECIPE, tmp_path / "first")
-    maker = batches(first, tone_clips)
-    train(first, iter([maker[n] for n in range(4)]), save_every=4, log_every=4)
-
-    second = Run(RECIPE, tmp_path / "second")
-    second.start_after(tmp_path / "first")
-
-    assert second.step == 0
-    for weight, average in zip(second.model.parameters(), first.average, strict=True):
-        torch.testing.assert_close(weight, average)
-    torch.testing.assert_close(second.ctc_head.weight, first.ctc_head.weight)
-
-
 def test_learning_lowers_the_losses(tmp_path: Path, tone_clips: list[Clip]) -> None:
     run = Run(Recipe(steps=100, warm_up_steps=1, peak_learning_rate=0.01, shape=SMALL), tmp_path)
     batch = batches(run, tone_clips)[0]
