@@ -95,7 +95,7 @@ def _run(environment: Mapping[str, str], *, with_supervisor: bool) -> int:
 def _worker(environment: Mapping[str, str]) -> NoReturn:
     """Becomes the supervisor: the same process id, nothing of this program left in memory."""
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "worker"], dict(environment))
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "worker"], dict(environment))
 
 
 def _healthcheck(environment: Mapping[str, str]) -> int:

@@ -14,7 +14,7 @@ from gateway.telemetry import event
 
 logger = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-m", "worker", "--with-parent")
+COMMAND = (sys.executable, "-P", "-m", "worker", "--with-parent")
 CANNOT_START = (os.EX_CONFIG, 2)
 """Exit statuses for bad settings and bad usage: another try would end the same."""
 HEALTHY_RUN = 60.0

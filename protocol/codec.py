@@ -64,6 +64,7 @@ def encode(message: object) -> bytes:
     fields = {name: _plain(getattr(message, name)) for name in _schema(type(message))}
     envelope = [PROTOCOL_VERSION, type(message).__name__, fields]
     packed: bytes = msgpack.packb(envelope, unicode_errors="replace")
+    assert len(packed) <= MAX_FRAME_BYTES, "libzmq would drop the peer that gets this"
     return packed
 
 
@@ -87,8 +88,6 @@ def decode(frame: bytes) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _schema(type(value))}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, StrEnum) else value
@@ -125,8 +124,6 @@ def _reader(hint: Any) -> Reader:
     if get_origin(hint) is tuple:
         read_item = _reader(get_args(hint)[0])
         return lambda value, where: tuple(read_item(item, where) for item in _list(value, where))
-    if dataclasses.is_dataclass(hint):
-        return lambda value, where: _build(hint, value, where)  # type: ignore[arg-type]
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return lambda value, where: _member(hint, value, where)
     return _SCALARS[hint]

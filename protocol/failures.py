@@ -26,6 +26,9 @@ class FailureCode(StrEnum):
     """More requests wait than the gateway keeps."""
     TIMED_OUT = "timed_out"
     """REQUEST_TIMEOUT seconds passed without progress."""
+    CUT_DIFFERENTLY = "cut_differently"
+    """The chunks done by an earlier engine do not end where this engine's do. From the start, then.
+    """
     STORAGE_FULL = "storage_full"
     """The gateway's disk has no room for the text."""
     SHUTTING_DOWN = "shutting_down"

@@ -24,14 +24,6 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkSpan:
-    """A chunk by its position, in samples."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
 class Transcribe:
     """Gateway -> engine: opens a request. Ends in exactly one Final or Failed."""
 
@@ -48,8 +40,10 @@ class Transcribe:
     temperature: float
     runs_alone: bool
     """Suspected of having ended engines: nothing else is inferred until a chunk of it is done."""
-    done: tuple[ChunkSpan, ...]
-    """Chunks an earlier engine finished: not inferred again where the cut falls the same."""
+    done_chunks: int
+    """How many chunks from the start earlier engines finished: they are not inferred again."""
+    done_samples: int
+    """Where those chunks end. A recording that is cut elsewhere now fails with cut_differently."""
 
 
 @dataclass(frozen=True, slots=True)

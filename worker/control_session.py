@@ -33,7 +33,6 @@ class ExitStatus(IntEnum):
     """How the supervisor process ends, for whoever started it."""
 
     ASKED = 0
-    BAD_SETTINGS = 1
     WORKER_ID_TAKEN = 3
     PROTOCOL_VERSION = 4
 
@@ -132,7 +131,7 @@ class ControlSession:
             self._heard_at += absence  # it was this process that was paused
         self._ticked_at = now
         if not self._is_lost and now - self._heard_at >= self._timing.gateway_silence:
-            self._is_lost, self._is_welcome = True, False
+            self._is_lost = True  # still welcome: a gateway that forgot us introduces itself again
             reactions.append(GatewayLost())
         return reactions
 

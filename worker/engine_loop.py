@@ -15,7 +15,6 @@ from protocol.failures import FailureCode
 from protocol.transcription import (
     Cancel,
     ChunkDone,
-    ChunkSpan,
     Failed,
     Final,
     Progress,
@@ -26,11 +25,14 @@ from worker.audio.chunking import Chunk
 from worker.clock import Clock, monotonic
 from worker.engine.interface import Cancelled, ChunkFailure, ChunkRequest, ChunkText, Engine
 from worker.feeding import ChunkCut, CutAll, Feeder, FeedEvent, FeedingFailed, FeedingTools, Moved
-from worker.recordings import ChunkOutcome, Recording
+from worker.recordings import ChunkOutcome, ChunkSpan, CutDifferently, Recording
 from worker.scheduler import Scheduler
 from worker.text.repetition import repair_repetitions
 
 logger = logging.getLogger(__name__)
+
+FEEDERS_GRACE = 3.0
+"""Seconds that feeders have to notice the end; what is left dies with the process."""
 
 Answer = Progress | ChunkDone | Final | Failed
 StartFeeder = Callable[[Recording], Feeder]
@@ -57,8 +59,8 @@ class EngineLoop:
         self._recordings: dict[str, Recording] = {}
         self._feeders: dict[str, Feeder] = {}
         self._chunks: dict[tuple[str, int], Chunk] = {}
-        """Samples that wait for inference: at most CHUNKS_AHEAD chunks a recording."""
-        # Bounded: chunks by CHUNKS_AHEAD a recording, messages by capacity and credit.
+        """Samples that wait for inference: at most `chunks_ahead` chunks a recording."""
+        # Bounded: chunks by `chunks_ahead` a recording, messages by capacity and credit.
         self._events: SimpleQueue[object] = SimpleQueue()
         self._is_ending = False
         self.steps = 0
@@ -78,23 +80,25 @@ class EngineLoop:
         self._events.put(End())
 
     def run(self, tools: FeedingTools) -> None:
-        """Work until `end`; afterwards no feeder is left and every request is answered."""
+        """Work until `end`, which gives open requests back to the gateway.
+
+        Raises what ends an engine; then nothing is given back, as the death speaks for itself.
+        """
         self._tools = tools
-        try:
-            while not self._is_ending:
-                self._handle_events(wait=not self._scheduler.has_work)
-                batch = self._scheduler.next_batch(self._engine.max_batch)
-                if batch and not self._is_ending:
-                    self._infer(batch)
-        finally:
-            self._give_everything_back()
+        while not self._is_ending:
+            self._handle_events(wait=not self._scheduler.has_work)
+            batch = self._scheduler.next_batch(self._engine.max_batch)
+            if batch and not self._is_ending:
+                self._infer(batch)
+        self._give_everything_back()
 
     def _give_everything_back(self) -> None:
         feeders = list(self._feeders.values())
         for request_id in tuple(self._recordings):
             self._fail(request_id, FailureCode.SHUTTING_DOWN, "The engine is ending.")
+        deadline = self._clock() + FEEDERS_GRACE
         for feeder in feeders:
-            feeder.join()
+            feeder.join(max(0.0, deadline - self._clock()))
 
     # --- events -----------------------------------------------------------------------------
 
@@ -119,13 +123,21 @@ class EngineLoop:
         elif isinstance(event, End):
             self._is_ending = True
         elif isinstance(event, ChunkCut | Moved | CutAll | FeedingFailed):
-            if self._recordings.get(event.recording.request.request_id) is event.recording:
+            if self._is_open(event.recording):
                 self._handle_feed(event)
         else:
             logger.warning("unexpected %s", type(event).__name__)
 
     def _handle_feed(self, event: FeedEvent) -> None:
-        recording = event.recording
+        request_id = event.recording.request.request_id
+        try:
+            self._apply_feed(event.recording, event)
+        except CutDifferently:
+            logger.warning("chunks fall elsewhere than for an earlier engine id=%s", request_id)
+            message = "The recording has to be transcribed from its start. Send it again."
+            self._fail(request_id, FailureCode.CUT_DIFFERENTLY, message)
+
+    def _apply_feed(self, recording: Recording, event: FeedEvent) -> None:
         request_id = recording.request.request_id
         if isinstance(event, FeedingFailed):
             self._fail(request_id, event.code, event.message)
@@ -155,6 +167,7 @@ class EngineLoop:
             self._feeders[request_id].chunk_taken()
             self._report(recording)
         elif chunk.is_silent:
+            self._feeders[request_id].chunk_taken()
             self._finish(recording, chunk.index, ChunkOutcome())
         else:
             self._chunks[request_id, chunk.index] = chunk
@@ -181,6 +194,7 @@ class EngineLoop:
     def _chunk_request(self, request_id: str, index: int) -> ChunkRequest:
         recording = self._recordings[request_id]
         chunk = self._chunks.pop((request_id, index))
+        self._feeders[request_id].chunk_taken()
         return ChunkRequest(
             samples=chunk.samples,
             language=recording.request.language,
@@ -222,7 +236,6 @@ class EngineLoop:
 
     def _finish(self, recording: Recording, index: int, outcome: ChunkOutcome) -> None:
         recording.finish(index, outcome)
-        self._feeders[recording.request.request_id].chunk_taken()
         self._report(recording)
 
     def _report(self, recording: Recording) -> None:

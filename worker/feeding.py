@@ -23,14 +23,15 @@ from worker.audio.decoding import (
     DecodingClosed,
     UndecodableAudio,
 )
-from worker.fetching import UploadLost, fetched_upload
-from worker.mailbox import Mailbox
+from worker.fetching import Fetch, UploadLost, fetched_upload
+from worker.mailbox import Mailbox, Pieces
 from worker.recordings import Recording
 
 logger = logging.getLogger(__name__)
 
-CHUNKS_AHEAD = 4
-"""Chunks of one recording that are decoded before inference asks for them."""
+CHUNKS_AHEAD = (4, 16)
+"""Chunks of one recording that are decoded before inference takes them: as many as fit a batch,
+within these bounds. A minute of samples is 3.8 MB."""
 SPOOL_FILE = re.compile(r"[0-9a-f]{1,64}/[0-9a-f]{1,64}")
 
 
@@ -77,7 +78,10 @@ class FeedingTools:
 
     decoder: AudioDecoder
     decoding_slots: threading.Semaphore
-    """Held while a block is decoded, so that few decoders use the CPU and none blocks others."""
+    """Held while a block is decoded: few decoders use the CPU at a time, and none that waits for
+    inference keeps others from it."""
+    chunks_ahead: int
+    """Chunks of one recording that wait for inference at most."""
     limits: DecodeLimits
     new_chunker: Callable[[], Chunker]
     mailbox: Mailbox
@@ -92,9 +96,12 @@ class Feeder:
     def __init__(self, recording: Recording, tools: FeedingTools) -> None:
         self._recording = recording
         self._tools = tools
-        self._ahead = threading.Semaphore(CHUNKS_AHEAD)
+        self._ahead = threading.Semaphore(tools.chunks_ahead)
         self._stopped = threading.Event()
         self._decoded: DecodedAudio | None = None
+        self._pieces: Pieces | None = None
+        if not tools.mailbox.sees_spool:
+            self._pieces = tools.mailbox.expect_pieces(recording.request.request_id)
         self._lock = threading.Lock()
         name = f"feeder {recording.request.request_id}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -104,21 +111,22 @@ class Feeder:
         self._thread.start()
 
     def chunk_taken(self) -> None:
-        """A delivered chunk is done with: another one may be cut."""
+        """A delivered chunk goes to inference, or needs none: another one may be cut."""
         self._ahead.release()
 
     def stop(self) -> None:
         """Give up; nothing is delivered after this returns for long, and the decoder is killed."""
         self._stopped.set()
         self._ahead.release()
-        self._tools.mailbox.forget_pieces(self._recording.request.request_id)
+        if self._pieces is not None:
+            self._pieces.put(None)
         with self._lock:
             if self._decoded is not None:
                 self._decoded.close()
 
-    def join(self) -> None:
-        """Wait for the thread of a stopped feeder."""
-        self._thread.join()
+    def join(self, seconds: float) -> None:
+        """Wait so long for the thread of a stopped feeder."""
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         try:
@@ -146,9 +154,10 @@ class Feeder:
 
     def _upload(self) -> AbstractContextManager[Path]:
         request, tools = self._recording.request, self._tools
-        if not tools.mailbox.sees_spool:
+        if self._pieces is not None:
             moved = partial(self._deliver, Moved(self._recording, Stage.FETCHING))
-            return fetched_upload(request, tools.mailbox, tools.fetch_folder, moved)
+            fetch = Fetch(request, tools.mailbox, self._pieces, moved)
+            return fetched_upload(fetch, tools.fetch_folder)
         if not SPOOL_FILE.fullmatch(request.spool_file):
             raise UploadLost
         return nullcontext(tools.spool_folder / request.spool_file)
@@ -170,7 +179,8 @@ class Feeder:
         self._deliver(CutAll(self._recording, samples))
 
     def _open(self, path: Path) -> DecodedAudio:
-        decoded = self._tools.decoder.open(path, self._tools.limits)
+        with self._tools.decoding_slots:
+            decoded = self._tools.decoder.open(path, self._tools.limits)
         with self._lock:
             self._decoded = decoded
             if self._stopped.is_set():

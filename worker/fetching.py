@@ -3,13 +3,14 @@
 import contextlib
 import os
 import queue
-import secrets
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.limits import UPLOAD_PIECE_BYTES
-from protocol.transcription import PullUpload, Transcribe
-from worker.mailbox import Mailbox
+from protocol.transcription import PullUpload, Transcribe, UploadPiece
+from worker.mailbox import Mailbox, Pieces
 
 CREDIT = 8
 """Pieces asked for at a time: 2 MiB under way."""
@@ -21,48 +22,53 @@ class UploadLost(Exception):
     """The upload cannot be had any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """One upload on its way here."""
+
+    request: Transcribe
+    mailbox: Mailbox
+    pieces: Pieces
+    """Where its pieces arrive; None among them ends the wait."""
+    moved: Callable[[], None]
+    """Called for each stretch that came."""
+
+
 @contextlib.contextmanager
-def fetched_upload(
-    request: Transcribe, mailbox: Mailbox, folder: Path, moved: Callable[[], None]
-) -> Iterator[Path]:
-    """The upload as a file of our own, deleted afterwards. Raises UploadLost, OSError.
+def fetched_upload(fetch: Fetch, folder: Path) -> Iterator[Path]:
+    """The upload as a file without a name, so that it is gone with this process at the latest.
 
-    `moved` is called for each stretch that came.
-
-    Another thread ends the wait by mailbox.forget_pieces.
+    Raises UploadLost, OSError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / secrets.token_hex(16)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         try:
-            _pull(request, mailbox, descriptor, moved)
+            _pull(fetch, file.fileno())
         finally:
-            mailbox.forget_pieces(request.request_id)
-            os.close(descriptor)
-        yield path
-    finally:
-        path.unlink()
+            fetch.mailbox.forget_pieces(fetch.request.request_id, fetch.pieces)
+        yield Path(f"/proc/self/fd/{file.fileno()}")
 
 
-def _pull(
-    request: Transcribe, mailbox: Mailbox, descriptor: int, moved: Callable[[], None]
-) -> None:
-    pieces = mailbox.expect_pieces(request.request_id)
+def _pull(fetch: Fetch, descriptor: int) -> None:
     offset = 0
     while True:
-        moved()
-        mailbox.send(PullUpload(request.request_id, offset, CREDIT))
+        fetch.moved()
+        fetch.mailbox.send(PullUpload(fetch.request.request_id, offset, CREDIT))
         for _ in range(CREDIT):
-            try:
-                piece = pieces.get(timeout=PIECE_TIMEOUT)
-            except queue.Empty:
-                raise UploadLost from None
-            if piece is None or piece.offset != offset:
-                raise UploadLost
+            piece = _next_piece(fetch, offset)
             os.pwrite(descriptor, piece.content, offset)
             offset += len(piece.content)
             if piece.is_last:
                 return
             if len(piece.content) != UPLOAD_PIECE_BYTES:
                 raise UploadLost
+
+
+def _next_piece(fetch: Fetch, offset: int) -> UploadPiece:
+    try:
+        piece = fetch.pieces.get(timeout=PIECE_TIMEOUT)
+    except queue.Empty:
+        raise UploadLost from None
+    if piece is None or piece.offset != offset:
+        raise UploadLost
+    return piece

@@ -9,7 +9,7 @@ from worker.value import Value
 if TYPE_CHECKING:
     from worker.settings import WorkerSettings
 
-ENGINE_COMMAND = (sys.executable, "-m", "worker.process")
+ENGINE_COMMAND = (sys.executable, "-P", "-m", "worker.process")
 
 WITHHELD = ("API_KEYS", "API_KEYS_FILE")
 """Secrets of the gateway that no model code needs to see."""
@@ -54,10 +54,8 @@ def engine_environment(
         "TRITON_CACHE_DIR": str(caches / "triton"),
         "CUDA_CACHE_PATH": str(caches / "cuda"),
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+        "VLLM_CACHE_ROOT": str(caches / "vllm"),
         "PYTHONUNBUFFERED": "1",
-        # Threads that spin while they wait for work take the cores the others need: eight clips
-        # in one batch on two cores took 4.2-7.2 s so, and 0.66 s with this.
-        "OMP_WAIT_POLICY": "PASSIVE",
     }
     kept = {name: value for name, value in environment.items() if name not in WITHHELD}
     unset = {name: value for name, value in defaults.items() if not kept.get(name)}

@@ -25,6 +25,9 @@ from worker.clock import Clock, monotonic
 
 logger = logging.getLogger(__name__)
 
+Pieces = SimpleQueue[UploadPiece | None]
+"""Pieces of one upload, bounded by the credit given for them."""
+
 
 class Mailbox:
     """Messages to and from the gateway. Any thread may send; arrivals go to `deliver`."""
@@ -50,7 +53,7 @@ class Mailbox:
         # Bounded by what produces: texts of at most `capacity` recordings, one progress a second
         # each, and credit for pieces.
         self._outgoing: deque[object] = deque()
-        self._pieces: dict[str, SimpleQueue[UploadPiece | None]] = {}
+        self._pieces: dict[str, Pieces] = {}
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._is_closing = False
         self.sees_spool = False
@@ -77,15 +80,15 @@ class Mailbox:
         self._socket.close(linger=1000)
         os.close(self._wakeup)
 
-    def expect_pieces(self, request_id: str) -> "SimpleQueue[UploadPiece | None]":
-        """The queue that this request's upload pieces go to, bounded by the credit given."""
-        return self._pieces.setdefault(request_id, SimpleQueue())
+    def expect_pieces(self, request_id: str) -> Pieces:
+        """A new queue, to which this request's upload pieces go from now on."""
+        pieces = self._pieces[request_id] = Pieces()
+        return pieces
 
-    def forget_pieces(self, request_id: str) -> None:
-        """No more pieces are wanted; whoever waits for one gets None."""
-        waiting = self._pieces.pop(request_id, None)
-        if waiting is not None:
-            waiting.put(None)
+    def forget_pieces(self, request_id: str, pieces: Pieces) -> None:
+        """No more pieces are wanted in that queue."""
+        if self._pieces.get(request_id) is pieces:
+            del self._pieces[request_id]
 
     # --- socket thread ----------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The engine process: loads an engine, says so, and runs its loop until told to end.
 
 Started by the supervisor as launch.py says, and dies with it. Exit statuses: 0 asked to end, 1 the
-engine cannot be loaded or lost its device, 70 a fault of our own.
+engine cannot be loaded or lost its device, or a fault of our own; 70 the mailbox failed.
 """
 
 import logging
@@ -27,8 +27,9 @@ from worker.engine.interface import (
 )
 from worker.engine_loop import EngineLoop
 from worker.engine_status import StatusWriter
-from worker.feeding import FeedingTools
+from worker.feeding import CHUNKS_AHEAD, FeedingTools
 from worker.launch import parse_launch
+from worker.logs import configure_logging
 from worker.mailbox import Mailbox
 from worker.parent_death import die_with_parent
 from worker.settings import WorkerSettings, read_worker_settings
@@ -47,10 +48,7 @@ def main() -> int:
     die_with_parent(launch.supervisor_pid)
     setproctitle("qwen3-asr: engine")
     settings = read_worker_settings(os.environ)
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s engine %(name)s %(message)s",
-    )
+    configure_logging(settings.log_level)
     status = StatusWriter(launch.status_descriptor)
     try:
         engine = load_engine(settings, status)
@@ -105,25 +103,25 @@ def serve(engine: Engine, settings: WorkerSettings, epoch: int, status: StatusWr
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.end())
-    status.ready()
-    mailbox.start()
-    logger.info("engine is ready engine=%s epoch=%d", engine.name, epoch)
     with AudioDecoder() as decoder:
-        loop.run(
-            FeedingTools(
-                decoder=decoder,
-                decoding_slots=threading.Semaphore(settings.decoders),
-                limits=DecodeLimits(max_seconds=settings.max_audio_seconds),
-                new_chunker=lambda: Chunker(
-                    target_seconds=min(settings.chunk_seconds, max_chunk_seconds),
-                    max_seconds=max_chunk_seconds,
-                ),
-                mailbox=mailbox,
-                spool_folder=spool_folder,
-                fetch_folder=settings.data_dir / "fetched",
-                deliver=loop.deliver,
-            )
+        tools = FeedingTools(
+            decoder=decoder,
+            decoding_slots=threading.Semaphore(settings.decoders),
+            chunks_ahead=sorted((*CHUNKS_AHEAD, engine.max_batch))[1],
+            limits=DecodeLimits(max_seconds=settings.max_audio_seconds),
+            new_chunker=lambda: Chunker(
+                target_seconds=min(settings.chunk_seconds, max_chunk_seconds),
+                max_seconds=max_chunk_seconds,
+            ),
+            mailbox=mailbox,
+            spool_folder=spool_folder,
+            fetch_folder=settings.data_dir / "fetched",
+            deliver=loop.deliver,
         )
+        status.ready()
+        mailbox.start()
+        logger.info("engine is ready engine=%s epoch=%d", engine.name, epoch)
+        loop.run(tools)
     mailbox.close()
     context.term()
 

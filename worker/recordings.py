@@ -7,10 +7,22 @@ messages go out as return values, in the order of the chunks whatever the order 
 from dataclasses import dataclass
 
 from protocol.limits import SAMPLE_RATE
-from protocol.transcription import ChunkDone, ChunkSpan, Final, Progress, Stage, Transcribe
+from protocol.transcription import ChunkDone, Final, Progress, Stage, Transcribe
 
 PROGRESS_INTERVAL = 1.0
 """Seconds between two Progress messages of one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpan:
+    """A chunk by its position, in samples."""
+
+    start: int
+    end: int
+
+
+class CutDifferently(Exception):
+    """The chunks an earlier engine did do not end where this engine cuts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,6 @@ class Recording:
 
     def __init__(self, request: Transcribe) -> None:
         self.request = request
-        self._already_done = frozenset(request.done)
         self._spans: dict[int, ChunkSpan] = {}
         """Chunks cut and not yet reported."""
         self._outcomes: dict[int, ChunkOutcome | None] = {}
@@ -51,16 +62,24 @@ class Recording:
         return "\n".join(part for part in parts if part)
 
     def cut(self, index: int, span: ChunkSpan) -> bool:
-        """A chunk was cut; returns whether it needs inference, else it counts as done already."""
+        """A chunk was cut; returns whether it needs inference, else it counts as done already.
+
+        Raises CutDifferently.
+        """
+        done = self.request.done_chunks
+        if index == done - 1 and span.end != self.request.done_samples:
+            raise CutDifferently
         self._spans[index] = span
         self._decoded_samples = span.end
-        if span not in self._already_done:
+        if index >= done:
             return True
         self._outcomes[index] = None
         return False
 
     def cut_all(self, samples: int) -> None:
-        """The recording ends at this sample; no chunk follows."""
+        """The recording ends at this sample; no chunk follows. Raises CutDifferently."""
+        if self._decoded_samples < self.request.done_samples:
+            raise CutDifferently
         self._samples = samples
 
     def finish(self, index: int, outcome: ChunkOutcome) -> None:

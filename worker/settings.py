@@ -69,8 +69,6 @@ class WorkerSettings:
     """`ipc` (sockets in DATA_DIR), or the tcp://HOST:PORT at which the gateway listens."""
     worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)
     """Folder with the keys of a tcp link; protocol.keys has its layout."""
-    engine: str = setting("ENGINE", "official", choice("official"))
-    """Which code runs the model."""
     official_backend: str = setting(
         "OFFICIAL_BACKEND", "transformers", choice("transformers", "vllm")
     )

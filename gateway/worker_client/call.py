@@ -47,7 +47,8 @@ class Call:
             keywords=request.keywords,
             temperature=request.temperature,
             runs_alone=self.attempts.runs_alone,
-            done=self.chunks.spans,
+            done_chunks=self.chunks.chunks,
+            done_samples=self.chunks.samples,
         )
 
     def add_chunk(self, chunk: ChunkDone, now: float) -> None:

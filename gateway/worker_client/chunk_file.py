@@ -10,7 +10,7 @@ from pathlib import Path
 import msgpack
 
 from protocol import codec
-from protocol.transcription import ChunkDone, ChunkSpan
+from protocol.transcription import ChunkDone
 
 _LENGTH = struct.Struct("<I")
 
@@ -22,27 +22,25 @@ class ChunkFile:
     """
 
     def __init__(self, path: Path, *, request_id: str, owner: str | None) -> None:
-        self._spans: list[ChunkSpan] = []
+        self.chunks = 0
+        """How many are stored."""
+        self.samples = 0
+        """Where the last of them ends."""
         self._file = path.open("xb+", buffering=0)
         self._end = self._append(msgpack.packb({"request_id": request_id, "owner": owner}))
         self._read_position = self._end
 
     def __repr__(self) -> str:
-        return f"<ChunkFile {len(self._spans)} chunks, {self._end} bytes>"
+        return f"<ChunkFile {self.chunks} chunks, {self._end} bytes>"
 
     def close(self) -> None:
         """Close the file; whoever created the upload deletes both."""
         self._file.close()
 
-    @property
-    def spans(self) -> tuple[ChunkSpan, ...]:
-        """Positions of all chunks stored, in order."""
-        return tuple(self._spans)
-
     def append(self, chunk: ChunkDone) -> None:
-        """Store one chunk. Raises OSError when the disk is full."""
+        """Store the next chunk. Raises OSError when the disk is full."""
         self._end = self._append(codec.encode(chunk))
-        self._spans.append(ChunkSpan(chunk.start, chunk.end))
+        self.chunks, self.samples = chunk.index + 1, chunk.end
 
     def read_next(self) -> ChunkDone | None:
         """The next chunk not read yet, None when all stored ones were read."""

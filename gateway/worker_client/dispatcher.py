@@ -38,6 +38,11 @@ logger = logging.getLogger(__name__)
 MAX_PIECES = 8
 """Most credit one PullUpload is given."""
 
+WORTH_RETRYING = (
+    FailureCode.INFERENCE_FAILED,
+    FailureCode.INPUT_LOST,
+    FailureCode.CUT_DIFFERENTLY,
+)
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 EngineId = tuple[str, int]
@@ -258,6 +263,8 @@ class Dispatcher:
         """An engine said something of a request; what is not of its current attempt is dropped."""
         if isinstance(message, Final | Failed):
             self._lifecycle.finished(engine[0], message.request_id, self._clock())
+            if isinstance(message, Failed) and message.code is FailureCode.SHUTTING_DOWN:
+                self._lifecycle.engine_is_ending(*engine)
         call = self._calls.get(message.request_id)
         if call and call.engine == engine and call.attempts.count == message.attempt:
             self._apply(call, engine, message)
@@ -274,12 +281,12 @@ class Dispatcher:
                 self._apply_chunk(call, engine, message)
             else:
                 call.engine = None
-                is_whole = message.chunks == len(call.chunks.spans)
+                is_whole = message.chunks == call.chunks.chunks
                 call.end(message if is_whole else outcomes.miscounted())
 
     def _apply_chunk(self, call: Call, engine: EngineId, chunk: ChunkDone) -> None:
         request_id = call.request.request_id
-        if chunk.index != len(call.chunks.spans):
+        if (chunk.index, chunk.start) != (call.chunks.chunks, call.chunks.samples):
             fields = {"request_id": request_id, "index": chunk.index}
             logger.error(event("chunk came out of order", fields))
             return  # the count at the end tells that it is missing
@@ -293,8 +300,7 @@ class Dispatcher:
         if failed.code is FailureCode.SHUTTING_DOWN:
             self._requeue(call)
             return
-        is_ours = failed.code in (FailureCode.INFERENCE_FAILED, FailureCode.INPUT_LOST)
-        retry_after = outcomes.RETRY_AFTER if is_ours else None
+        retry_after = outcomes.RETRY_AFTER if failed.code in WORTH_RETRYING else None
         call.engine = None
         call.end(TranscriptionFailed(failed.code, failed.message, retry_after=retry_after))
 

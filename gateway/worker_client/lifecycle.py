@@ -41,11 +41,13 @@ class Engine:
     suspect: str | None = None
     """The one request of them that runs alone until it has shown itself harmless."""
     last_busy: float = 0.0
+    is_ending: bool = False
+    """It has said so itself."""
 
     @property
     def free(self) -> int:
         """How many more requests it takes."""
-        return self.hello.capacity - len(self.running)
+        return 0 if self.is_ending else self.hello.capacity - len(self.running)
 
 
 @dataclass(slots=True)
@@ -216,6 +218,12 @@ class Lifecycle:
             worker.engine.running.discard(request_id)
             worker.engine.last_busy = now
             self.cleared(worker_id, request_id)
+
+    def engine_is_ending(self, worker_id: str, epoch: int) -> None:
+        """An engine gave a request back because it ends: it gets nothing more."""
+        worker = self._workers.get(worker_id)
+        if worker and worker.engine and worker.engine.hello.epoch == epoch:
+            worker.engine.is_ending = True
 
     def decide(self, now: float, waiting: int) -> list[Start | Stop]:
         """What to ask of supervisors now; asking is noted, so it is not asked twice."""

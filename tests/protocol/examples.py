@@ -16,7 +16,6 @@ from protocol.failures import FailureCode
 from protocol.transcription import (
     Cancel,
     ChunkDone,
-    ChunkSpan,
     Failed,
     Final,
     Hello,
@@ -69,7 +68,8 @@ EXAMPLES: dict[str, object] = {
             keywords=("Qwen", "Höhenmeter"),
             temperature=0.5,
             runs_alone=False,
-            done=(ChunkSpan(start=0, end=478_112), ChunkSpan(start=478_112, end=951_000)),
+            done_chunks=2,
+            done_samples=960_000,
         ),
         Cancel(request_id="req_0123456789abcdef"),
         PullUpload(request_id="req_0123456789abcdef", offset=262_144, pieces=4),

@@ -57,18 +57,18 @@ class Running:
 
 @contextmanager
 def running(
-    module: str, *arguments: str, log: Path, environment: dict[str, str]
+    *command: str, log: Path, environment: dict[str, str], folder: Path = REPOSITORY
 ) -> Iterator[Running]:
-    """`python -m module` until the block ends; then SIGTERM, and SIGKILL where that fails."""
+    """The command until the block ends; then SIGTERM, and SIGKILL where that fails."""
     ours = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            command,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             env={**ours, **environment},
-            cwd=REPOSITORY,
+            cwd=folder,
         )
     try:
         yield Running(process, log)
@@ -116,11 +116,14 @@ def title(process: psutil.Process) -> str:
 
 
 @contextmanager
-def serving(mode: str, data_dir: Path, **environment: str) -> Iterator[Server]:
-    """`qwen3-asr MODE` on a free port, once it listens."""
+def serving(
+    mode: str, data_dir: Path, *, folder: Path = REPOSITORY, **environment: str
+) -> Iterator[Server]:
+    """`qwen3-asr MODE` on a free port, run in a folder, once it listens."""
     log = data_dir / "gateway.log"
     settings = {"DATA_DIR": str(data_dir), "PORT": "0", **environment}
-    with running("gateway", mode, log=log, environment=settings) as process:
+    command = (str(Path(sys.executable).parent / "qwen3-asr"), mode)
+    with running(*command, log=log, environment=settings, folder=folder) as process:
         port = eventually(lambda: _port(log, process), "the gateway never listened")
         assert isinstance(port, int)
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client:

@@ -25,7 +25,8 @@ def fake_worker(data_dir: Path, **environment: str) -> Iterator[Running]:
     """A supervisor of fake engines beside a gateway."""
     settings = {"DATA_DIR": str(data_dir), "FAKE_ENGINE_HOLDS": "0", **environment}
     log = data_dir / "worker.log"
-    with running("tests.together.fake_worker", log=log, environment=settings) as worker:
+    command = (sys.executable, "-m", "tests.together.fake_worker")
+    with running(*command, log=log, environment=settings) as worker:
         yield worker
 
 
@@ -194,7 +195,12 @@ def test_two_workers_serve_one_gateway(short_folder: Path, stack: ExitStack) -> 
         lambda: len(server.client.get("/health").json()["workers"]) == 2, "one worker is missing"
     )
 
-    assert server.transcribe(wav(SAMPLES)).json()["text"] == str(SAMPLES)
+    lengths = [SAMPLES + 160 * number for number in range(40)]  # more than one engine takes
+    answers = in_background(stack, server, lengths)
+
+    assert [answer.result().json()["text"] for answer in answers] == [str(n) for n in lengths]
+    states = [worker["state"] for worker in server.client.get("/health").json()["workers"]]
+    assert states == ["ready", "ready"]
 
 
 def free_port_pair() -> int:

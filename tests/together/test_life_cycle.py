@@ -79,3 +79,23 @@ def test_a_model_that_is_not_there_is_named_and_the_server_stays_up(short_folder
             worker["last_error"] for worker in server.client.get("/health").json()["workers"]
         ]
         assert any(failures)
+
+
+def test_it_runs_its_own_code_wherever_it_is_started(short_folder: Path) -> None:
+    elsewhere = short_folder / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("worker", "gateway", "protocol"):
+        (elsewhere / name).mkdir()
+        (elsewhere / name / "__init__.py").write_text("raise SystemExit('not ours')")
+    with serving("serve", short_folder, folder=elsewhere, MODEL_ID="embedded") as server:
+        assert server.transcribe(wav(16000)).status_code == 200
+
+
+def test_an_engine_told_to_end_by_the_service_manager_costs_no_request(short_folder: Path) -> None:
+    with serving("serve", short_folder, MODEL_ID="embedded") as server:
+        for _ in range(6):  # more deaths than make a request poison
+            assert server.transcribe(wav(16000)).status_code == 200
+            [engine] = server.running.titled("engine")
+            engine.terminate()
+
+        assert server.transcribe(wav(16000)).status_code == 200

@@ -122,7 +122,14 @@ def test_a_gateway_silent_for_ten_seconds_is_lost_once() -> None:
 
     assert ticks(session, 1, 9) == []
     assert ticks(session, 10, 60) == [GatewayLost()]
-    assert not session.is_welcome
+
+
+def test_a_gateway_that_was_only_paused_is_obeyed_again_without_a_greeting() -> None:
+    session = welcome_session()
+    ticks(session, 1, 20)
+
+    assert session.heard(StartEngine(), 21.0) == [StartWanted()]
+    assert session.is_welcome
 
 
 def test_any_message_is_a_sign_of_the_gateways_life() -> None:

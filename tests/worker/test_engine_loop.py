@@ -12,15 +12,16 @@ import soundfile
 
 from protocol.control import Introduce
 from protocol.failures import FailureCode
-from protocol.transcription import Cancel, ChunkDone, ChunkSpan, Failed, Final, Progress, Transcribe
+from protocol.transcription import Cancel, ChunkDone, Failed, Final, Progress, Transcribe
 from worker.audio.chunking import Chunker
 from worker.audio.decoding import AudioDecoder, DecodeLimits
 from worker.engine.interface import ChunkFailure, ChunkRequest, ChunkText
 from worker.engine_loop import EngineLoop
-from worker.feeding import FeedingTools
+from worker.feeding import ChunkCut, FeedEvent, FeedingTools
 
 Answer = TypeVar("Answer")
 DEADLINE = 20.0
+CHUNKS_AHEAD = 4
 
 
 class ScriptedEngine:
@@ -56,9 +57,6 @@ class Mail:
 
     sees_spool = True
 
-    def forget_pieces(self, request_id: str) -> None:
-        pass
-
 
 class Workshop:
     """A running loop and what a test does with it."""
@@ -67,19 +65,26 @@ class Workshop:
         self.engine = ScriptedEngine()
         self._folder = folder
         self.answers: SimpleQueue[Any] = SimpleQueue()
+        self.cut = threading.Semaphore(0)
         self.loop = EngineLoop(self.engine, send=self.answers.put)  # type: ignore[arg-type]
         self._tools = FeedingTools(
             decoder=decoder,
             decoding_slots=threading.Semaphore(2),
+            chunks_ahead=CHUNKS_AHEAD,
             limits=DecodeLimits(),
             new_chunker=lambda: Chunker(target_seconds=2.0, max_seconds=4.0),
             mailbox=Mail(),  # type: ignore[arg-type]
             spool_folder=folder,
             fetch_folder=folder / "fetched",
-            deliver=self.loop.deliver,
+            deliver=self._deliver,
         )
         self._thread = threading.Thread(target=self.loop.run, args=(self._tools,), daemon=True)
         self._thread.start()
+
+    def _deliver(self, event: FeedEvent) -> None:
+        self.loop.deliver(event)
+        if isinstance(event, ChunkCut):
+            self.cut.release()
 
     def end(self) -> None:
         self.engine.may_step.release(1000)
@@ -98,12 +103,12 @@ class Workshop:
         file: str = "c0",
         *,
         prompt: str = "",
-        done: tuple[ChunkSpan, ...] = (),
+        done: tuple[int, int] = (0, 0),
         attempt: int = 1,
         alone: bool = False,
     ) -> None:
         self.loop.deliver(
-            Transcribe(request_id, attempt, f"ab/{file}", 1, None, prompt, (), 0.0, alone, done)
+            Transcribe(request_id, attempt, f"ab/{file}", 1, None, prompt, (), 0.0, alone, *done)
         )
 
     def answer(self, kind: type[Answer]) -> Answer:
@@ -157,7 +162,7 @@ def test_a_recording_becomes_the_texts_of_its_chunks(workshop: Workshop) -> None
 def test_prompt_language_and_temperature_reach_every_chunk(workshop: Workshop) -> None:
     workshop.upload("c1", tone(9.0))
     workshop.engine.may_step.release(100)
-    workshop.loop.deliver(Transcribe("r", 1, "ab/c1", 1, "German", "p", ("k",), 0.5, False, ()))
+    workshop.loop.deliver(Transcribe("r", 1, "ab/c1", 1, "German", "p", ("k",), 0.5, False, 0, 0))
     workshop.texts()
 
     chunks = [chunk for batch in workshop.engine.batches for chunk in batch]
@@ -234,13 +239,32 @@ def test_chunks_done_by_an_earlier_engine_are_not_inferred(workshop: Workshop) -
     while isinstance(answer := workshop.answer(ChunkDone | Final), ChunkDone):  # type: ignore[arg-type]
         chunks.append(answer)
     inferred = sum(len(batch) for batch in workshop.engine.batches)
-    done = tuple(ChunkSpan(chunk.start, chunk.end) for chunk in chunks[:-1])
-    workshop.open("r", "c1", done=done, attempt=2)
+    workshop.open("r", "c1", done=(len(chunks) - 1, chunks[-2].end), attempt=2)
     last = workshop.answer(ChunkDone)
 
     assert (last.index, last.attempt) == (len(chunks) - 1, 2)
     assert workshop.answer(Final).chunks == len(chunks)
     assert sum(len(batch) for batch in workshop.engine.batches) == inferred + 1
+
+
+def test_a_recording_cut_differently_than_before_fails_instead_of_being_pieced_together(
+    workshop: Workshop,
+) -> None:
+    workshop.upload("c1", tone(9.0))
+    workshop.engine.may_step.release(100)
+    workshop.open("r", "c1", done=(1, 16001), attempt=2)
+
+    assert workshop.answer(Failed).code is FailureCode.CUT_DIFFERENTLY
+
+
+def test_the_next_batch_is_cut_while_one_is_inferred(workshop: Workshop) -> None:
+    workshop.upload("c1", tone(60.0))
+    workshop.open("film", "c1")
+    workshop.engine.entered.get(timeout=DEADLINE)
+    [batch] = workshop.engine.batches
+
+    for _ in range(len(batch) + CHUNKS_AHEAD):
+        assert workshop.cut.acquire(timeout=DEADLINE)
 
 
 def test_a_suspect_runs_alone_until_a_chunk_of_it_is_done(workshop: Workshop) -> None:

@@ -1,7 +1,7 @@
 """The engine's end of the work link, against a gateway played on a real socket."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -13,12 +13,12 @@ from protocol import codec, sockets
 from protocol.control import Heartbeat, Introduce, Refused, Welcome
 from protocol.limits import UPLOAD_PIECE_BYTES
 from protocol.transcription import Cancel, Hello, PullUpload, Transcribe, UploadPiece
-from worker.fetching import CREDIT, UploadLost, fetched_upload
+from worker.fetching import CREDIT, Fetch, UploadLost, fetched_upload
 from worker.mailbox import Mailbox
 
 DEADLINE = 10.0
 HELLO = Hello("one", 7, "model", 4, False)
-REQUEST = Transcribe("r", 1, "ab/cd", 0, None, "", (), 0.0, False, ())
+REQUEST = Transcribe("r", 1, "ab/cd", 0, None, "", (), 0.0, False, 0, 0)
 
 Message = TypeVar("Message")
 
@@ -160,6 +160,10 @@ def test_what_was_queued_before_closing_is_sent(gateway: Gateway, short_folder: 
     assert [gateway.receive(PullUpload).offset for _ in range(100)] == list(range(100))
 
 
+def fetch(engine: Engine, moved: Callable[[], None] = lambda: None) -> Fetch:
+    return Fetch(REQUEST, engine.mailbox, engine.mailbox.expect_pieces("r"), moved)
+
+
 def serve_upload(gateway: Gateway, upload: bytes, credits: list[int]) -> None:
     """Answer pulls until the last piece is sent, noting the credit of each."""
     while True:
@@ -174,7 +178,7 @@ def serve_upload(gateway: Gateway, upload: bytes, credits: list[int]) -> None:
                 return
 
 
-def test_an_upload_is_pulled_whole_and_deleted_afterwards(
+def test_an_upload_is_pulled_whole_into_a_file_without_a_name(
     gateway: Gateway, engine: Engine, tmp_path: Path
 ) -> None:
     gateway.introduce()
@@ -183,13 +187,13 @@ def test_an_upload_is_pulled_whole_and_deleted_afterwards(
     moves: list[None] = []
     server = threading.Thread(target=serve_upload, args=(gateway, upload, credits))
     server.start()
-    with fetched_upload(REQUEST, engine.mailbox, tmp_path, lambda: moves.append(None)) as path:
+    with fetched_upload(fetch(engine, lambda: moves.append(None)), tmp_path) as path:
         assert path.read_bytes() == upload
+        assert list(tmp_path.iterdir()) == []  # it has no name: a killed process leaves nothing
     server.join()
 
     assert credits == [CREDIT, CREDIT]
     assert len(moves) == 2
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_pieces_out_of_order_are_a_lost_upload(
@@ -204,7 +208,7 @@ def test_pieces_out_of_order_are_a_lost_upload(
     server = threading.Thread(target=misplace)
     server.start()
     with pytest.raises(UploadLost):
-        with fetched_upload(REQUEST, engine.mailbox, tmp_path, lambda: None):
+        with fetched_upload(fetch(engine), tmp_path):
             pass
     server.join()
 
@@ -215,14 +219,22 @@ def test_another_thread_ends_the_wait_for_pieces(
     gateway: Gateway, engine: Engine, tmp_path: Path
 ) -> None:
     gateway.introduce()
+    waiting = fetch(engine)
+    waiting.pieces.put(None)
 
-    def forget() -> None:
-        gateway.receive(PullUpload)
-        engine.mailbox.forget_pieces("r")
-
-    stopper = threading.Thread(target=forget)
-    stopper.start()
     with pytest.raises(UploadLost):
-        with fetched_upload(REQUEST, engine.mailbox, tmp_path, lambda: None):
+        with fetched_upload(waiting, tmp_path):
             pass
-    stopper.join()
+
+
+def test_a_request_opened_again_keeps_its_pieces_when_the_earlier_wait_ends(
+    gateway: Gateway, engine: Engine, tmp_path: Path
+) -> None:
+    gateway.introduce()
+    earlier, later = fetch(engine), fetch(engine)
+    engine.mailbox.forget_pieces("r", earlier.pieces)
+    server = threading.Thread(target=serve_upload, args=(gateway, b"upload", []))
+    server.start()
+    with fetched_upload(later, tmp_path) as path:
+        assert path.read_bytes() == b"upload"
+    server.join()

@@ -1,13 +1,21 @@
 """What is said to the gateway about one recording, and in which order."""
 
-from protocol.transcription import ChunkDone, ChunkSpan, Final, Stage, Transcribe
-from worker.recordings import PROGRESS_INTERVAL, ChunkOutcome, Recording
+import pytest
+
+from protocol.transcription import ChunkDone, Final, Stage, Transcribe
+from worker.recordings import (
+    PROGRESS_INTERVAL,
+    ChunkOutcome,
+    ChunkSpan,
+    CutDifferently,
+    Recording,
+)
 
 
 def request(
-    *, done: tuple[ChunkSpan, ...] = (), prompt: str = "", keywords: tuple[str, ...] = ()
+    *, done: tuple[int, int] = (0, 0), prompt: str = "", keywords: tuple[str, ...] = ()
 ) -> Transcribe:
-    return Transcribe("r", 3, "ab/cd", 10, None, prompt, keywords, 0.0, False, done)
+    return Transcribe("r", 3, "ab/cd", 10, None, prompt, keywords, 0.0, False, *done)
 
 
 def span(index: int) -> ChunkSpan:
@@ -48,7 +56,7 @@ def test_a_recording_without_samples_ends_at_once() -> None:
 
 
 def test_chunks_an_earlier_engine_did_are_counted_and_not_reported_again() -> None:
-    recording = Recording(request(done=(span(0),)))
+    recording = Recording(request(done=(1, 16000)))
     assert not recording.cut(0, span(0))
     assert recording.cut(1, span(1))
     recording.finish(1, ChunkOutcome(text="b"))
@@ -57,10 +65,20 @@ def test_chunks_an_earlier_engine_did_are_counted_and_not_reported_again() -> No
     assert texts(recording.reports()) == ["b", 2]
 
 
-def test_a_chunk_cut_elsewhere_is_inferred_again() -> None:
-    recording = Recording(request(done=(ChunkSpan(0, 15999),)))
+def test_a_recording_cut_elsewhere_than_before_is_not_pieced_together() -> None:
+    recording = Recording(request(done=(2, 31000)))
+    recording.cut(0, span(0))
 
-    assert recording.cut(0, span(0))
+    with pytest.raises(CutDifferently):
+        recording.cut(1, span(1))
+
+
+def test_a_recording_that_ends_before_what_was_done_is_not_pieced_together() -> None:
+    recording = Recording(request(done=(2, 32000)))
+    recording.cut(0, span(0))
+
+    with pytest.raises(CutDifferently):
+        recording.cut_all(16000)
 
 
 def test_a_chunk_carries_its_place_and_attempt() -> None:

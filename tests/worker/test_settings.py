@@ -24,7 +24,6 @@ def test_values_come_from_the_environment() -> None:
             "WORKER_ID": "gpu-1",
             "WORKER_LINK": "tcp://gateway:7000",
             "WORKER_LINK_KEYS": "/keys",
-            "ENGINE": "official",
             "OFFICIAL_BACKEND": "vLLM",
             "DEVICE": "cuda",
             "DTYPE": "bfloat16",

@@ -9,7 +9,7 @@ import msgpack
 import pytest
 
 from gateway.worker_client.chunk_file import ChunkFile
-from protocol.transcription import ChunkDone, ChunkSpan
+from protocol.transcription import ChunkDone
 
 
 def chunk(index: int, text: str = "text") -> ChunkDone:
@@ -31,13 +31,13 @@ def test_chunks_are_read_in_the_order_they_were_stored(tmp_path: Path) -> None:
         ]
 
 
-def test_spans_name_every_stored_chunk(tmp_path: Path) -> None:
+def test_it_knows_how_many_chunks_are_stored_and_where_they_end(tmp_path: Path) -> None:
     with closing(ChunkFile(tmp_path / "chunks", request_id="r", owner=None)) as chunks:
         chunks.append(chunk(0))
         chunks.append(chunk(1))
         chunks.read_next()
 
-        assert chunks.spans == (ChunkSpan(0, 10), ChunkSpan(10, 20))
+        assert (chunks.chunks, chunks.samples) == (2, 20)
 
 
 def test_the_file_carries_its_owner(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_what_was_stored_before(
             chunks.append(chunk(1))
 
         assert raised.value.errno == errno.ENOSPC
-        assert chunks.spans == (ChunkSpan(0, 10),)
+        assert (chunks.chunks, chunks.samples) == (1, 10)
         assert chunks.read_next() == chunk(0)
         assert chunks.read_next() is None
 

@@ -27,7 +27,6 @@ from protocol.sockets import link_addresses
 from protocol.transcription import (
     Cancel,
     ChunkDone,
-    ChunkSpan,
     Failed,
     Final,
     Hello,
@@ -202,7 +201,7 @@ async def test_after_a_death_the_next_engine_goes_on_behind_the_done_chunks(road
     engine = await road.engine()
     caller = road.call()
     opened = await engine.receive(Transcribe)
-    assert opened.done == ()
+    assert (opened.done_chunks, opened.done_samples) == (0, 0)
     await engine.finish_chunk(opened, 0, "one")
     await supervisor.receive(EngineFinishedWork)
     await supervisor.report(EngineState.BACKING_OFF, failure="signal 9")
@@ -211,7 +210,7 @@ async def test_after_a_death_the_next_engine_goes_on_behind_the_done_chunks(road
     following = await road.engine(epoch=2)
     again = await following.receive(Transcribe)
     assert again.attempt == 2
-    assert again.done == (ChunkSpan(0, 100),)
+    assert (again.done_chunks, again.done_samples) == (1, 100)
     await following.finish_chunk(again, 1, "two")
     await following.finish(again, chunks=2)
 
@@ -235,15 +234,17 @@ async def test_answers_of_an_earlier_attempt_are_dropped(road: Road) -> None:
 
 
 async def test_requests_given_back_by_an_ending_engine_count_against_nobody(road: Road) -> None:
-    await road.supervisor()
-    engine = await road.engine(capacity=1)
+    supervisor = await road.supervisor()
     caller = road.call()
-    for attempt in range(1, 7):
+    for epoch in range(1, 7):
+        await supervisor.report(EngineState.READY, epoch=epoch)
+        engine = await road.engine(epoch=epoch)
         opened = await engine.receive(Transcribe)
-        assert opened.attempt == attempt
-        await engine.send(
-            Failed(opened.request_id, attempt, FailureCode.SHUTTING_DOWN, "The engine is ending.")
-        )
+        assert (opened.attempt, opened.runs_alone) == (epoch, False)
+        await engine.send(Failed(opened.request_id, epoch, FailureCode.SHUTTING_DOWN, "ending"))
+        await supervisor.report(EngineState.STOPPED, epoch=epoch)
+    await supervisor.report(EngineState.READY, epoch=7)
+    engine = await road.engine(epoch=7)
     opened = await engine.receive(Transcribe)
     await engine.finish_chunk(opened, 0, "text")
     await engine.finish(opened)
@@ -471,11 +472,38 @@ async def test_a_chunk_out_of_order_is_never_part_of_an_answer(road: Road) -> No
     engine = await road.engine()
     caller = road.call()
     opened = await engine.receive(Transcribe)
-    for index in (0, 0, 2):
+    for index in (0, 0, 2):  # one twice, one missing
         await engine.finish_chunk(opened, index, f"chunk {index}")
     await engine.finish(opened, chunks=3)
 
     assert (await caller).startswith("inference_failed")
+
+
+async def test_a_recording_cut_differently_by_the_next_engine_has_to_be_sent_again(
+    road: Road,
+) -> None:
+    await road.supervisor()
+    engine = await road.engine()
+    caller = road.call()
+    opened = await engine.receive(Transcribe)
+    await engine.send(Failed(opened.request_id, 1, FailureCode.CUT_DIFFERENTLY, "Send it again."))
+
+    assert await caller == "cut_differently: Send it again."
+
+
+async def test_an_engine_that_gives_a_request_back_gets_nothing_more(road: Road) -> None:
+    for worker_id in ("one", "two"):
+        await road.supervisor(worker_id)
+    ending = await road.engine("one", capacity=9)
+    caller = road.call()
+    opened = await ending.receive(Transcribe)
+    other = await road.engine("two", capacity=1)
+    await ending.send(Failed(opened.request_id, 1, FailureCode.SHUTTING_DOWN, "ending"))
+    again = await other.receive(Transcribe)
+    await other.finish_chunk(again, 0, "text")
+    await other.finish(again)
+
+    assert await caller == "text"
 
 
 async def test_status_reports_do_not_prolong_the_wait_for_an_engine(short_folder: Path) -> None:
