@@ -46,7 +46,6 @@ def test_values_come_from_the_environment() -> None:
         worker_id="gpu-1",
         worker_link="tcp://gateway:7000",
         worker_link_keys=Path("/keys"),
-        engine="official",
         official_backend="vllm",
         device="cuda",
         dtype="bfloat16",
