@@ -36,7 +36,7 @@ from worker.settings import WorkerSettings, read_worker_settings
 from worker.start import link_keys
 from worker.start_times import StartTimes
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("worker.process")  # also where this module is __main__
 
 CAPACITY = 16
 """Recordings worked on at a time. They take turns chunk by chunk; each may hold a decoder child."""

@@ -1,8 +1,10 @@
 """Word error rates of the embedded model through the running server, on people never trained on.
 
-Needs the recordings of ../shared/speech; skipped without them.
+Needs the recordings of ../shared/speech; skipped without them. The rates are logged: run with
+--log-cli-level=INFO to see them.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 
 from tests import speech
 from tests.together.processes import Server, serving
+
+logger = logging.getLogger(__name__)
 
 CALLERS = 8
 STRINGS = 25
@@ -51,24 +55,27 @@ def heard(server: Server, sounds: Sequence[speech.Samples], folder: Path) -> lis
         return list(callers.map(upload, enumerate(sounds)))
 
 
-def error_rate(server: Server, strings: Sequence[speech.Spoken], folder: Path) -> float:
+def error_rate(server: Server, strings: Sequence[speech.Spoken], folder: Path, name: str) -> float:
     texts = heard(server, [spoken.samples for spoken in strings], folder)
     pairs = zip((spoken.text for spoken in strings), texts, strict=True)
-    return speech.word_error_rate(pairs)
+    rate = speech.word_error_rate(pairs)
+    words = sum(len(spoken.text.split()) for spoken in strings)
+    logger.info("%s: %d strings, %d words, WER %.2f %%", name, len(strings), words, 100 * rate)
+    return rate
 
 
 @speech.needs_human_speech
 def test_a_speaker_never_trained_on_is_understood(
     server: Server, unknown_speaker: list[speech.Spoken], tmp_path: Path
 ) -> None:
-    assert error_rate(server, unknown_speaker, tmp_path) <= 0.05
+    assert error_rate(server, unknown_speaker, tmp_path, "theo") <= 0.05
 
 
 @speech.needs_human_speech
 def test_speakers_trained_on_are_understood_in_new_recordings(
     server: Server, known_speakers: list[speech.Spoken], tmp_path: Path
 ) -> None:
-    assert error_rate(server, known_speakers, tmp_path) <= 0.01
+    assert error_rate(server, known_speakers, tmp_path, "known speakers") <= 0.01
 
 
 @speech.needs_human_speech
@@ -79,9 +86,9 @@ def test_the_telephone_costs_at_most_two_points(
         speech.Spoken(speech.mulaw_8k(spoken.samples), spoken.sample_rate, spoken.text)
         for spoken in known_speakers
     ]
-    direct = error_rate(server, known_speakers, tmp_path)
+    direct = error_rate(server, known_speakers, tmp_path, "known speakers")
 
-    assert error_rate(server, by_phone, tmp_path) <= direct + 0.02
+    assert error_rate(server, by_phone, tmp_path, "by telephone") <= direct + 0.02
 
 
 def test_silence_noise_ringing_and_tones_have_no_text(server: Server, tmp_path: Path) -> None:
@@ -89,6 +96,7 @@ def test_silence_noise_ringing_and_tones_have_no_text(server: Server, tmp_path: 
     texts = heard(server, [sound.samples for sound in sounds], tmp_path)
     invented = [(sound.name, text) for sound, text in zip(sounds, texts, strict=True) if text]
 
+    logger.info("%d sounds without speech, %d with text", len(sounds), len(invented))
     assert len(sounds) >= 100
     assert len(invented) <= 0.02 * len(sounds), invented
 
@@ -104,4 +112,6 @@ def test_a_long_string_is_at_most_a_point_worse_than_its_parts(
     ]
     parts = [part for whole in wholes for part in whole.parts]
 
-    assert error_rate(server, wholes, tmp_path) <= error_rate(server, parts, tmp_path) + 0.01
+    in_parts = error_rate(server, parts, tmp_path, f"parts of {seconds} s")
+
+    assert error_rate(server, wholes, tmp_path, f"{seconds} s") <= in_parts + 0.01

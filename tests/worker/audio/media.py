@@ -2,9 +2,11 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 RATE = 44_100
@@ -27,6 +29,14 @@ FORMATS: dict[str, tuple[str, str, int]] = {
     "ac3": ("ac3", "ac3", 48_000),
 }
 
+# file ending: (container, video codec, audio codec)
+FILMS: dict[str, tuple[str, str, str]] = {
+    "mkv": ("matroska", "libx264", "aac"),
+    "mp4": ("mp4", "mpeg4", "aac"),
+    "avi": ("avi", "mpeg4", "libmp3lame"),
+    "ts": ("mpegts", "mpeg2video", "mp2"),
+}
+
 
 def tone(seconds: float, *, rate: int = RATE, hertz: float = 440.0) -> NDArray[np.float32]:
     return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(
@@ -42,19 +52,50 @@ def write_recording(
     with av.open(str(path), "w", format=container_name) as container:
         stream = container.add_stream(codec, rate=rate, layout=layout)
         stream.bit_rate = 128_000
-        resampler = av.AudioResampler(
-            format=stream.format.name,
-            layout=layout,
-            rate=rate,
-            frame_size=stream.codec_context.frame_size or 1024,
-        )
-        source = av.AudioFrame.from_ndarray(samples[np.newaxis], format="flt", layout="mono")
-        source.sample_rate = RATE
-        for frame in [*resampler.resample(source), *resampler.resample(None)]:
-            frame.pts = None
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        _mux_samples(container, stream, samples)
     return path
+
+
+def write_film(path: Path, samples: NDArray[np.float32], ending: str) -> Path:
+    """Mono samples at RATE under moving pictures, which are the first stream."""
+    container_name, video_codec, audio_codec = FILMS[ending]
+    with av.open(str(path), "w", format=container_name) as container:
+        video = container.add_stream(video_codec, rate=25, width=64, height=64, pix_fmt="yuv420p")
+        audio = container.add_stream(audio_codec, rate=RATE, layout="mono")
+        for number in range(round(len(samples) / RATE * 25)):
+            picture = np.full((96, 64), number % 256, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        container.mux(video.encode(None))
+        _mux_samples(container, audio, samples)
+    return path
+
+
+def write_with_cover(path: Path, samples: NDArray[np.float32], ending: str) -> Path:
+    """Mono samples at RATE in a music file that carries a picture."""
+    container_name, codec, rate = FORMATS[ending]
+    with av.open(str(path), "w", format=container_name) as container:
+        audio = container.add_stream(codec, rate=rate, layout="mono")
+        cover = container.add_stream("mjpeg", rate=1, width=64, height=64, pix_fmt="yuvj420p")
+        cover.disposition = Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame(64, 64, "yuvj420p")))
+        container.mux(cover.encode(None))
+        _mux_samples(container, audio, samples)
+    return path
+
+
+def _mux_samples(container: Any, stream: Any, samples: NDArray[np.float32]) -> None:
+    resampler = av.AudioResampler(
+        format=stream.format.name,
+        layout=stream.layout.name,
+        rate=stream.rate,
+        frame_size=stream.codec_context.frame_size or 1024,
+    )
+    source = av.AudioFrame.from_ndarray(samples[np.newaxis], format="flt", layout="mono")
+    source.sample_rate = RATE
+    for frame in [*resampler.resample(source), *resampler.resample(None)]:
+        frame.pts = None
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
 def wav_bytes(

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from protocol.failures import FailureCode
 from tests.worker.audio.media import (
+    FILMS,
     FORMATS,
     RATE,
     flac_bytes,
     tone,
     wav_bytes,
+    write_film,
     write_recording,
+    write_with_cover,
 )
 from worker.audio import SAMPLE_RATE
 from worker.audio.decode_messages import FRAME_HEADER, MAX_TEXT_BYTES
@@ -82,6 +85,28 @@ def test_every_format_becomes_the_same_tone_at_16_khz_mono(
     samples = decoded(decoder, upload)
 
     assert samples.dtype == np.float32
+    assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=0.06 * SAMPLE_RATE)
+    assert loudest_hertz(samples) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("ending", FILMS)
+def test_the_sound_of_a_film_is_decoded(decoder: AudioDecoder, upload: Path, ending: str) -> None:
+    write_film(upload, TWO_SECONDS, ending)
+
+    samples = decoded(decoder, upload)
+
+    assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=0.06 * SAMPLE_RATE)
+    assert loudest_hertz(samples) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("ending", ["m4a", "mp3", "flac"])
+def test_a_picture_on_the_cover_is_passed_over(
+    decoder: AudioDecoder, upload: Path, ending: str
+) -> None:
+    write_with_cover(upload, TWO_SECONDS, ending)
+
+    samples = decoded(decoder, upload)
+
     assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=0.06 * SAMPLE_RATE)
     assert loudest_hertz(samples) == pytest.approx(440, abs=2)
 
@@ -181,6 +206,18 @@ def test_numbers_that_are_none_become_silence(decoder: AudioDecoder, upload: Pat
 
     assert np.isfinite(samples).all()
     assert samples[3] == 0.5
+
+
+def test_numbers_no_recording_holds_are_brought_into_reach_of_the_model(
+    decoder: AudioDecoder, upload: Path
+) -> None:
+    wild = np.tile(np.array([1e30, -1e30, 1.5, -0.25], "<f4"), 4000)
+    upload.write_bytes(wav_bytes(wild.tobytes(), code=3, sample_bytes=4))
+
+    samples = decoded(decoder, upload)
+
+    assert samples[:4].tolist() == [4.0, -4.0, 1.5, -0.25]
+    assert np.abs(samples).max() == 4.0
 
 
 @pytest.mark.parametrize("ending", [name for name in FORMATS if name not in {"m4a", "caf"}])
@@ -436,6 +473,53 @@ def test_a_child_that_crashes_is_blamed_on_the_file(decoder: AudioDecoder, uploa
 
         with pytest.raises(UndecodableAudio, match="damaged"):
             list(recording)
+
+
+# A child whose own code is at fault once it has proved itself on the moment of silence.
+FAULTY_CHILD = """
+from worker.audio import decode_child
+
+def fail(_file):
+    raise TypeError("a fault of our own")
+
+prepare = decode_child._prepare_decoder
+
+def prepare_and_break():
+    prepare()
+    decode_child._open_container = fail
+
+decode_child._prepare_decoder = prepare_and_break
+decode_child.main()
+"""
+
+
+def test_a_fault_of_the_decoder_is_not_blamed_on_the_file(
+    upload: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload.write_bytes(wav_bytes(PCM_TONE))
+    command = [sys.executable, "-c", FAULTY_CHILD, str(os.getpid())]
+    monkeypatch.setattr("worker.audio.decoding.process_command", lambda: command)
+
+    with AudioDecoder() as decoder, pytest.raises(DecoderFailed) as caught:
+        decoded(decoder, upload)
+
+    assert "could not be decoded this time" in str(caught.value)
+    assert "fault of our own" not in str(caught.value)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "TypeError('a fault of our own')" in record.getMessage()
+
+
+def test_the_log_of_a_refusal_tells_the_cause(
+    decoder: AudioDecoder, upload: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload.write_bytes(b"no recording")
+
+    with caplog.at_level("INFO", logger="worker.audio"):
+        refusal_of(decoder, upload)
+
+    (record,) = [record for record in caplog.records if "refused" in record.message]
+    assert "reason=not_audio" in record.getMessage()
+    assert "InvalidDataError" in record.getMessage()
 
 
 def test_a_spare_that_died_is_replaced(decoder: AudioDecoder, upload: Path) -> None:
