@@ -21,12 +21,13 @@ from protocol.transcription import (
     Stage,
     Transcribe,
 )
-from worker.audio.chunking import Chunk
+from worker.audio.chunking import Chunk, is_faint
 from worker.clock import Clock, monotonic
 from worker.engine.interface import Cancelled, ChunkFailure, ChunkRequest, ChunkText, Engine
 from worker.feeding import ChunkCut, CutAll, Feeder, FeedEvent, FeedingFailed, FeedingTools, Moved
 from worker.recordings import ChunkOutcome, ChunkSpan, CutDifferently, Recording
 from worker.scheduler import Scheduler
+from worker.text.context_echo import is_copy_of_context
 from worker.text.repetition import repair_repetitions
 
 logger = logging.getLogger(__name__)
@@ -187,9 +188,11 @@ class EngineLoop:
             return
         finally:
             self.is_busy = False
-        for recording, (_, index), answer in zip(recordings, batch, answers, strict=True):
+        for recording, (_, index), request, answer in zip(
+            recordings, batch, requests, answers, strict=True
+        ):
             if self._is_open(recording):
-                self._take_answer(recording, index, answer)
+                self._take_answer(recording, index, request, answer)
 
     def _chunk_request(self, request_id: str, index: int) -> ChunkRequest:
         recording = self._recordings[request_id]
@@ -215,14 +218,20 @@ class EngineLoop:
             self._report_progress(self._recordings[request_id], Stage.INFERRING)
 
     def _take_answer(
-        self, recording: Recording, index: int, answer: ChunkText | ChunkFailure
+        self,
+        recording: Recording,
+        index: int,
+        request: ChunkRequest,
+        answer: ChunkText | ChunkFailure,
     ) -> None:
         if isinstance(answer, ChunkFailure):
             self._fail(recording.request.request_id, FailureCode.INFERENCE_FAILED, answer.message)
             return
+        # On next to nothing the model may hand the caller's words back: nobody said them.
+        is_echo = is_faint(request.samples) and is_copy_of_context(answer.text, request.context)
         outcome = ChunkOutcome(
-            language=answer.language,
-            text=repair_repetitions(answer.text, answer.is_cut_off),
+            language=None if is_echo else answer.language,
+            text="" if is_echo else repair_repetitions(answer.text, answer.is_cut_off),
             prompt_tokens=answer.prompt_tokens,
             audio_tokens=answer.audio_tokens,
             output_tokens=answer.output_tokens,

@@ -283,6 +283,19 @@ def test_a_suspect_runs_alone_until_a_chunk_of_it_is_done(workshop: Workshop) ->
     assert {"", "suspect"} <= {chunk.context for batch in later for chunk in batch}
 
 
+@pytest.mark.parametrize(("loudness", "heard"), [(0.002, ""), (0.3, "budget meeting with Ada")])
+def test_the_callers_context_is_no_transcript_of_near_silence(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, loudness: float, heard: str
+) -> None:
+    echo = ChunkText("English", "budget meeting with Ada", 9, 7, 2)
+    monkeypatch.setattr(workshop.engine, "_answer", lambda chunk: echo)
+    workshop.upload("c1", tone(1.0) / 0.3 * loudness)
+    workshop.engine.may_step.release(100)
+    workshop.open("r", "c1", prompt="Budget meeting with Ada")
+
+    assert workshop.texts() == [heard]
+
+
 def test_a_cancelled_recording_leaves_no_thread_behind(workshop: Workshop) -> None:
     workshop.upload("c1", tone(120.0))
     for number in range(4):

@@ -26,6 +26,9 @@ SILENT_PEAK: Final = 2.0**-11
 to be at -80 dBFS RMS, one to three steps; the quietest usable recordings are at -48 dBFS RMS.
 """
 
+FAINT_PEAK: Final = 2.0**-8
+"""Swing below which nothing can be made out: -48 dBFS. Speech at -48 dBFS RMS peaks about -33."""
+
 # A cut looks at 60 ms around it: shorter than the gap between words, longer than a stop consonant's
 # closure or a pitch period.
 _HOPS_AROUND: Final = 3
@@ -117,6 +120,11 @@ class Chunker:
 def is_silent(samples: Samples) -> bool:
     """A constant offset is silence too."""
     return not len(samples) or float(samples.max() - samples.min()) / 2 < SILENT_PEAK
+
+
+def is_faint(samples: Samples) -> bool:
+    """Whether what can be heard is too little to be understood."""
+    return not len(samples) or float(samples.max() - samples.min()) / 2 < FAINT_PEAK
 
 
 def _best_cut(samples: Samples, target: int, longest: int) -> int:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 import av
+from av.stream import Discard
 
 from worker.audio import SAMPLE_RATE, sandbox
 from worker.audio.decode_messages import (
@@ -75,7 +76,7 @@ def _decode_file(parent: socket.socket, file: int, limits: DecodeLimits, is_filt
     try:
         recording = _Recording(file, limits)
         blocks = recording.blocks()
-        # Held back until sound has come out, so that a file without any is refused at the door.
+        # Held back until sound has come out, so that a file that cannot be read is refused at once.
         first = next(blocks, None)
         described = asdict(recording.description) | {"is_filtered": is_filtered}
         _send_text(parent, DESCRIPTION, described)
@@ -90,8 +91,10 @@ def _decode_file(parent: socket.socket, file: int, limits: DecodeLimits, is_filt
         _send_failure(parent, "too_costly", error)
     except (BrokenPipeError, ConnectionResetError):
         raise
-    except Exception as error:  # around one request: the file is at fault, and its type unknown
+    except (av.FFmpegError, UnicodeError) as error:
         _send_failure(parent, "crashed", error)
+    except Exception as error:  # around one request: a fault of ours
+        _send_failure(parent, "failed", error)
 
 
 class _Recording:
@@ -106,7 +109,7 @@ class _Recording:
         self._check_stream()
         for stream in self._container.streams:
             if stream.index != self._stream.index:
-                stream.discard = "all"
+                stream.discard = Discard.all
         self._damaged_packets = 0
         self._sound_packets = 0
         self._samples = 0

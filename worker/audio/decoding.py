@@ -55,6 +55,10 @@ logger = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
 
+LOUDEST = 4.0
+"""Full scale is 1; encoders overshoot it a little. Beyond this a sample is no sound, and its square
+would be infinite in the features."""
+
 
 class AudioDecoder:
     """Opens recordings. Thread-safe; how many are open at a time is the caller's matter.
@@ -229,7 +233,11 @@ class DecodedAudio:
         if kind == FAILURE:
             self._process.end()
             content = self._parsed(payload)
-            raise self._refusal(str(content.get("reason")), str(content.get("detail")))
+            reason, detail = str(content.get("reason")), str(content.get("detail"))
+            if reason == "failed":
+                logger.error("decoder failed detail=%r", detail[:200])
+                raise DecoderFailed("The recording could not be decoded this time.")
+            raise self._refusal(reason, detail)
         return kind, payload
 
     def _checked(self, samples: Samples) -> Samples:
@@ -238,8 +246,9 @@ class DecodedAudio:
         if self._samples > self._limits.max_seconds * SAMPLE_RATE + 1:
             self._process.end()
             raise self._refusal("too_long", "counted by the parent")
-        if not np.isfinite(samples).all():  # float WAV files may hold anything
+        if not (np.abs(samples) <= LOUDEST).all():  # float WAV files may hold anything
             np.nan_to_num(samples, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            np.clip(samples, -LOUDEST, LOUDEST, out=samples)
         return samples
 
     def _failure(self, status: int) -> Exception:
@@ -251,7 +260,7 @@ class DecodedAudio:
         return self._refusal(reason, f"exit status {status}")
 
     def _refusal(self, reason: str, detail: str) -> UndecodableAudio:
-        logger.info("recording refused", extra={"reason": reason, "detail": detail[:200]})
+        logger.info("recording was refused reason=%s detail=%r", reason, detail[:200])
         return refusal(reason, self._limits)
 
 

@@ -73,6 +73,8 @@ def write_film(path: Path, samples: NDArray[np.float32], ending: str) -> Path:
 def write_with_cover(path: Path, samples: NDArray[np.float32], ending: str) -> Path:
     """Mono samples at RATE in a music file that carries a picture."""
     container_name, codec, rate = FORMATS[ending]
+    if container_name == "ipod":  # FFmpeg's name for M4A, whose writer takes no picture
+        container_name = "mp4"
     with av.open(str(path), "w", format=container_name) as container:
         audio = container.add_stream(codec, rate=rate, layout="mono")
         cover = container.add_stream("mjpeg", rate=1, width=64, height=64, pix_fmt="yuvj420p")

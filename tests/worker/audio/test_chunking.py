@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from worker.audio import SAMPLE_RATE
-from worker.audio.chunking import SILENT_PEAK, Chunk, Chunker, is_silent
+from worker.audio.chunking import FAINT_PEAK, SILENT_PEAK, Chunk, Chunker, is_faint, is_silent
 
 Samples = NDArray[np.float32]
 
@@ -254,3 +254,12 @@ def test_no_cut_is_louder_than_the_quietest_place_by_much(samples: Samples) -> N
 def _level(samples: Samples, place: int) -> float:
     around = samples[place - 480 : place + 480].astype(np.float64)
     return float(10 * np.log10(max(around.var(), 1e-12)))
+
+
+@pytest.mark.parametrize(("swing", "expected"), [(0.9, True), (1.1, False)])
+def test_faint_is_what_nothing_can_be_made_out_of(swing: float, expected: bool) -> None:
+    samples = np.tile(np.array([1, -1], np.float32), 800) * np.float32(swing * FAINT_PEAK)
+
+    assert is_faint(samples) is expected
+    assert is_faint(samples + np.float32(0.25)) is expected  # an offset is not heard
+    assert is_faint(samples[:0])
