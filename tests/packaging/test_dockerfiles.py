@@ -133,7 +133,7 @@ def test_the_worker_image_can_compile_kernels() -> None:
         if name == "RUN" and "apt-get" in arguments and "ca-certificates" in arguments
     ]
 
-    assert {"gcc", "libc6-dev", "python3-dev"} <= set(stage.split())
+    assert {"gcc", "g++", "libc6-dev", "python3-dev"} <= set(stage.split())
     assert last_stage("Dockerfile.worker")[0] == ("FROM", "python")
 
 

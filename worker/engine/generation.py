@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+LEAST_TEMPERATURE = 1e-3
+"""Below it the likeliest token is taken, which is what sampling would give but for overflow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -40,7 +43,7 @@ class StepControl:
         self._sampled = [
             (index, row.temperature, _seeded_generator(device))
             for index, row in enumerate(rows)
-            if row.temperature > 0
+            if row.temperature >= LEAST_TEMPERATURE
         ]
 
     @property

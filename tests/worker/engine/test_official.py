@@ -244,6 +244,12 @@ def test_a_sampled_chunk_varies_and_leaves_its_greedy_neighbour_alone(talker: En
     assert first != third
 
 
+def test_a_temperature_next_to_nothing_takes_the_likeliest_tokens(talker: Engine) -> None:
+    greedy = transcribe_one(talker, ChunkRequest(sound(2, 1)))
+
+    assert transcribe_one(talker, ChunkRequest(sound(2, 1), temperature=1e-40)) == greedy
+
+
 def test_a_forced_language_is_the_answers_language(talker: Engine) -> None:
     assert transcribe_one(talker, ChunkRequest(sound(2), language="French")).language == "French"
 
