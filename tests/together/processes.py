@@ -51,8 +51,11 @@ class Running:
             return []
 
     def titled(self, name: str) -> list[psutil.Process]:
-        """Its living descendants called `qwen3-asr: name`."""
-        return [child for child in self.children() if title(child) == f"qwen3-asr: {name}"]
+        """Its living descendants called `qwen3-asr: name`; not their own children, which have
+        that name too until they run another program."""
+        named = [child for child in self.children() if title(child) == f"qwen3-asr: {name}"]
+        pids = {child.pid for child in named}
+        return [child for child in named if parent(child) not in pids]
 
 
 @contextmanager
@@ -113,6 +116,14 @@ def title(process: psutil.Process) -> str:
         return " ".join(process.cmdline()).strip()
     except psutil.Error:
         return ""
+
+
+def parent(process: psutil.Process) -> int | None:
+    """Process id of its parent, None where it is gone."""
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
 
 
 @contextmanager

@@ -260,7 +260,7 @@ class DecodedAudio:
         return self._refusal(reason, f"exit status {status}")
 
     def _refusal(self, reason: str, detail: str) -> UndecodableAudio:
-        logger.info("recording was refused reason=%s detail=%r", reason, detail[:200])
+        logger.info("recording was refused reason=%r detail=%r", reason[:40], detail[:200])
         return refusal(reason, self._limits)
 
 

@@ -72,16 +72,10 @@ class OfficialTransformersEngine:
         failures = [answer for answer in answers if isinstance(answer, ChunkFailure)]
         if failures:
             code = "out_of_memory" if failures[0].code == "out_of_memory" else "model_corrupt"
-            remedy = "try DTYPE=float32, or another copy of the model"
-            if self._settings.compile:
-                remedy = (
-                    "TORCH_COMPILE needs a C++ compiler (g++) and Python's headers: install them"
-                    " or unset it. Else " + remedy
-                )
             raise EngineFailure(
                 code,
                 "The model was loaded but could not transcribe a second of silence. See the"
-                f" warning before this line; {remedy}.",
+                " warning before this line; try DTYPE=float32, or another copy of the model.",
             )
 
     def transcribe(

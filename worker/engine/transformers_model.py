@@ -229,6 +229,12 @@ class TransformersModel:
                 "out_of_memory",
                 "The server ran out of memory on this part of the recording.",
             )
+        if _lacks_compiler(error):
+            raise EngineFailure(
+                "backend_missing",
+                "TORCH_COMPILE needs a C++ compiler: install g++ and Python's headers, or"
+                " unset it.",
+            ) from error
         if placement.is_lost(self._device):
             raise EngineFailure(
                 "device_lost",
@@ -282,6 +288,15 @@ def _compile_layers(decoder: Any) -> None:
 
 def _last_position(_module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (arguments[0][:, -1:], *arguments[1:])
+
+
+def _lacks_compiler(error: BaseException | None) -> bool:
+    """Whether inductor found no compiler. By name, so that torch.compile is not imported for it."""
+    while error is not None:
+        if type(error).__name__ == "InvalidCxxCompiler":
+            return True
+        error = getattr(error, "inner_exception", None) or error.__cause__
+    return False
 
 
 def _is_out_of_memory(error: Exception) -> bool:

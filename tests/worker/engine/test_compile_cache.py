@@ -35,10 +35,21 @@ def start_engine(data_dir: Path) -> dict[str, int]:
         [sys.executable, "-c", LOAD, str(data_dir / "cache")],
         env=engine_environment(settings, os.environ),
         check=True,
-        stdout=subprocess.PIPE,
+        capture_output=True,
     )
     counted: dict[str, int] = json.loads(process.stdout.splitlines()[-1])
     return counted
+
+
+@pytest.mark.long
+def test_a_missing_compiler_is_named_to_the_operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        start_engine(tmp_path)
+
+    assert "backend_missing: TORCH_COMPILE needs a C++ compiler" in failed.value.stderr.decode()
 
 
 @pytest.mark.long
