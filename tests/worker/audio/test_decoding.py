@@ -518,7 +518,7 @@ def test_the_log_of_a_refusal_tells_the_cause(
         refusal_of(decoder, upload)
 
     (record,) = [record for record in caplog.records if "refused" in record.message]
-    assert "reason=not_audio" in record.getMessage()
+    assert "reason='not_audio'" in record.getMessage()
     assert "InvalidDataError" in record.getMessage()
 
 

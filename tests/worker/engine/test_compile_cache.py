@@ -31,9 +31,11 @@ def start_engine(data_dir: Path) -> dict[str, int]:
     """An engine process's load and warm-up, in the environment the supervisor gives it; what the
     compiler counted."""
     settings = WorkerSettings(data_dir=data_dir)
+    # Other tests' torch leaves the place of its cache in the environment.
+    environment = {name: os.environ[name] for name in os.environ if "_CACHE_DIR" not in name}
     process = subprocess.run(
         [sys.executable, "-c", LOAD, str(data_dir / "cache")],
-        env=engine_environment(settings, os.environ),
+        env=engine_environment(settings, environment),
         check=True,
         capture_output=True,
     )
