@@ -36,7 +36,6 @@ FEEDERS_GRACE = 3.0
 """Seconds that feeders have to notice the end; what is left dies with the process."""
 
 Answer = Progress | ChunkDone | Final | Failed
-StartFeeder = Callable[[Recording], Feeder]
 
 
 class End:

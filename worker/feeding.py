@@ -115,7 +115,7 @@ class Feeder:
         self._ahead.release()
 
     def stop(self) -> None:
-        """Give up; nothing is delivered after this returns for long, and the decoder is killed."""
+        """Give up: the decoder is killed, and at most what is being delivered now still arrives."""
         self._stopped.set()
         self._ahead.release()
         if self._pieces is not None:
