@@ -650,8 +650,19 @@ def _working_children() -> list[psutil.Process]:
 
 
 def _has_recording(child: psutil.Process) -> bool:
-    links = Path(f"/proc/{child.pid}/fd")
-    return any(os.readlink(link).endswith("/0f3a") for link in links.iterdir())
+    """False for one that has ended, or ends while its descriptors are read."""
+    try:
+        links = list(Path(f"/proc/{child.pid}/fd").iterdir())
+    except FileNotFoundError:
+        return False
+    return any(_target(link).endswith("/0f3a") for link in links)
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:  # closed since it was listed
+        return ""
 
 
 def _send_to_working_child(number: signal.Signals) -> None:
