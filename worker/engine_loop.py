@@ -26,9 +26,9 @@ from worker.clock import Clock, monotonic
 from worker.engine.interface import Cancelled, ChunkFailure, ChunkRequest, ChunkText, Engine
 from worker.feeding import ChunkCut, CutAll, Feeder, FeedEvent, FeedingFailed, FeedingTools, Moved
 from worker.recordings import ChunkOutcome, ChunkSpan, CutDifferently, Recording
-from worker.scheduler import Scheduler
 from worker.text.context_echo import is_copy_of_context
 from worker.text.repetition import repair_repetitions
+from worker.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class EngineLoop:
         self._engine = engine
         self._send = send
         self._clock = clock
-        self._scheduler = Scheduler()
+        self._turns = Turns()
         self._recordings: dict[str, Recording] = {}
         self._feeders: dict[str, Feeder] = {}
         self._chunks: dict[tuple[str, int], Chunk] = {}
@@ -69,7 +69,7 @@ class EngineLoop:
         """Whether inference runs."""
 
     def __repr__(self) -> str:
-        return f"<EngineLoop {len(self._recordings)} recordings, {self._scheduler!r}>"
+        return f"<EngineLoop {len(self._recordings)} recordings, {self._turns!r}>"
 
     def deliver(self, event: object) -> None:
         """Hand in a message of the gateway or an event of a feeder."""
@@ -86,8 +86,8 @@ class EngineLoop:
         """
         self._tools = tools
         while not self._is_ending:
-            self._handle_events(wait=not self._scheduler.has_work)
-            batch = self._scheduler.next_batch(self._engine.max_batch)
+            self._handle_events(wait=not self._turns.has_work)
+            batch = self._turns.next_batch(self._engine.max_batch)
             if batch and not self._is_ending:
                 self._infer(batch)
         self._give_everything_back()
@@ -157,7 +157,7 @@ class EngineLoop:
         self._recordings[request.request_id] = recording
         self._feeders[request.request_id] = feeder
         if request.runs_alone:
-            self._scheduler.run_alone(request.request_id)
+            self._turns.run_alone(request.request_id)
         feeder.start()
 
     def _take_chunk(self, recording: Recording, chunk: Chunk) -> None:
@@ -171,7 +171,7 @@ class EngineLoop:
             self._finish(recording, chunk.index, ChunkOutcome())
         else:
             self._chunks[request_id, chunk.index] = chunk
-            self._scheduler.add(request_id, chunk.index)
+            self._turns.add(request_id, chunk.index)
 
     # --- inference --------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class EngineLoop:
         for recording in recordings:
             if self._is_open(recording):
                 self._report_progress(recording, Stage.INFERRING)
-        for request_id in self._scheduler.waiting:  # their turn comes closer with every step
+        for request_id in self._turns.waiting:  # their turn comes closer with every step
             self._report_progress(self._recordings[request_id], Stage.INFERRING)
 
     def _take_answer(
@@ -251,7 +251,7 @@ class EngineLoop:
             if isinstance(report, Final):
                 self._close(report.request_id)
             elif recording.request.runs_alone:
-                self._scheduler.run_alone(None)  # it is past what engines died of
+                self._turns.run_alone(None)  # it is past what engines died of
             self._send(report)
 
     def _report_progress(self, recording: Recording, stage: Stage) -> None:
@@ -270,6 +270,6 @@ class EngineLoop:
         if self._recordings.pop(request_id, None) is None:
             return
         self._feeders.pop(request_id).stop()
-        self._scheduler.drop(request_id)
+        self._turns.drop(request_id)
         for key in [key for key in self._chunks if key[0] == request_id]:
             del self._chunks[key]

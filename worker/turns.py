@@ -7,7 +7,7 @@ film. Within a recording chunks run in order.
 from collections import deque
 
 
-class Scheduler:
+class Turns:
     """Chunks that are cut and wait for inference."""
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Scheduler:
 
     def __repr__(self) -> str:
         chunks = sum(len(indexes) for indexes in self._waiting.values())
-        return f"<Scheduler {chunks} chunks of {len(self._turns)} recordings>"
+        return f"<Turns {chunks} chunks of {len(self._turns)} recordings>"
 
     @property
     def has_work(self) -> bool:
