@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from worker.sequence import Priority
+
 if TYPE_CHECKING:
     import numpy as np
 
 SAMPLE_RATE = 16_000
 """Samples per second of everything an engine is given."""
+
+ChunkKey = tuple[str, int]
+"""Request id and index of a chunk. Requests of one priority take turns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +34,8 @@ class ChunkRequest:
     """The caller's prompt and keywords as plain text; cut to CONTEXT_TOKENS by the engine."""
     temperature: float = 0.0
     """0 takes the likeliest token each time; above, tokens are sampled."""
+    priority: Priority = Priority.INTERACTIVE
+    wants_logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,10 @@ class ChunkText:
     """Tokens generated, preamble included, the end token not."""
     is_cut_off: bool = False
     """Generation ended at the token limit, which speech does not reach: a loop is likely."""
+    logprobs: tuple[float, ...] | None = None
+    """Natural logarithm of each output token's probability; None where not wanted or not known."""
+    token_ids: tuple[int, ...] = ()
+    """Output tokens, the end token not."""
 
 
 @dataclass(frozen=True, slots=True)
