@@ -11,7 +11,7 @@ from tests.worker.engine.checkpoint_folders import EMBEDDED, copied
 from worker.engine.checkpoints import read_checkpoint
 from worker.engine.imports import import_modeling
 from worker.engine.interface import EngineFailure, LoadProgress
-from worker.engine.weights import load_model
+from worker.engine.official_weights import load_model
 
 
 def load(folder: Path, progress: list[LoadProgress] | None = None, dtype: str = "float32") -> Any:
