@@ -30,9 +30,9 @@ from worker.engine.interface import (
     ReportProgress,
 )
 from worker.engine.limits import LEAST_SAMPLES, output_token_limit
+from worker.engine.official_weights import load_model
 from worker.engine.prompt import CONTEXT_TOKENS, Prompter
 from worker.engine.recovery import answer_each
-from worker.engine.official_weights import load_model
 from worker.text.model_output import parse_model_output
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ from worker.engine.interface import (
 )
 from worker.engine.limits import output_token_limit
 from worker.engine.official import OfficialTransformersEngine
-from worker.engine.prompt import Prompter
 from worker.engine.official_weights import load_model
+from worker.engine.prompt import Prompter
 from worker.text.model_output import parse_model_output
 
 LAYERS = read_checkpoint(EMBEDDED).config["thinker_config"]
