@@ -5,6 +5,7 @@ region's end is known before its first token.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 GRAIN = 64
@@ -56,7 +57,7 @@ class KvArena:
         """A region of at least so many tokens; None if there is no such stretch now."""
         if tokens < 1:
             raise ValueError(f"a region of {tokens} tokens")
-        needed = rounded_up(tokens)
+        needed = _rounded_up(tokens)
         for position, gap in enumerate(self._free):
             if gap.tokens >= needed:
                 region = Region(gap.start, needed)
@@ -65,6 +66,17 @@ class KvArena:
                 self._taken[region.start] = region
                 return region
         return None
+
+    def could_allocate(self, tokens: int, without: Iterable[Region] = ()) -> bool:
+        """Whether `allocate` would succeed once the regions of `without` were free."""
+        going = {region.start for region in without}
+        end = 0
+        for start, region in sorted(self._taken.items()):
+            if start not in going:
+                if start - end >= tokens:
+                    return True
+                end = region.end
+        return self.tokens - end >= tokens
 
     def free(self, region: Region) -> None:
         """Give a region back. ValueError if it is not one that is out: a fault of the caller."""
@@ -80,6 +92,6 @@ class KvArena:
         insort(self._free, region)
 
 
-def rounded_up(tokens: int) -> int:
+def _rounded_up(tokens: int) -> int:
     """The next multiple of the grain."""
     return -(-tokens // GRAIN) * GRAIN

@@ -45,6 +45,8 @@ class Sequence:
     """Its rows of the KV arena; None unless admitted."""
     slot: int | None = field(default=None, init=False)
     """Its row in the engine's tables with one row a sequence; None unless admitted."""
+    admissions: int = field(default=0, init=False)
+    """Times it was admitted: what was launched under an earlier count is void."""
     encoded_windows: int = field(default=0, init=False)
     prefilled_tokens: int = field(default=0, init=False)
     """Prompt tokens whose KV rows are written or under way."""
@@ -96,6 +98,11 @@ class Sequence:
         return self.is_prefilled and self.decoded_tokens < self.max_new_tokens
 
     @property
+    def is_launched(self) -> bool:
+        """Whether nothing of it is left to launch."""
+        return self.is_prefilled and self.decoded_tokens == self.max_new_tokens
+
+    @property
     def is_live(self) -> bool:
         """Whether it belongs to a live session."""
         return self.priority.is_live
@@ -104,3 +111,57 @@ class Sequence:
         """Forget its place and all progress."""
         self.region = self.slot = None
         self.encoded_windows = self.prefilled_tokens = self.decoded_tokens = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSlice:
+    """Windows `first` to `first + count` of one sequence."""
+
+    sequence: Sequence
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSlice:
+    """Prompt tokens `first` to `first + count` of one sequence."""
+
+    sequence: Sequence
+    first: int
+    count: int
+    is_last: bool
+    """Whether the prompt ends here, so that the slice yields the first output token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """A batch of encoder windows."""
+
+    parts: tuple[WindowSlice, ...]
+
+    @property
+    def windows(self) -> int:
+        """Windows of all parts."""
+        return sum(part.count for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """A batch of prefill: slices of prompts whose windows are all encoded."""
+
+    slices: tuple[TokenSlice, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all slices."""
+        return sum(piece.count for piece in self.slices)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeStep:
+    """One more token for each of these sequences."""
+
+    sequences: tuple[Sequence, ...]
+
+
+Batch = Encode | Extend | DecodeStep

@@ -1,0 +1,375 @@
+"""What the native engine runs next. Pure: no clock, no tensor, no thread.
+
+Owns which sequence has memory and what has been launched of each. Live sequences go before files;
+costs in seconds come from `StepCosts`, which the engine feeds.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+
+from worker.kv_arena import KvArena, Region
+from worker.sequence import (
+    Batch,
+    DecodeStep,
+    Encode,
+    Extend,
+    Priority,
+    Sequence,
+    TokenSlice,
+    WindowSlice,
+)
+from worker.step_costs import LEAST_TOKENS, StepCosts
+from worker.waiting import WaitingLine
+
+__all__ = [
+    "Batch",
+    "DecodeStep",
+    "Encode",
+    "Extend",
+    "Scheduler",
+    "SequenceTooLarge",
+    "TokenSlice",
+    "WindowSlice",
+]
+
+SHARED_STEP_IS_DEAR = 1.5
+"""From this multiple of its cost without files on, a decode step is for live sequences alone."""
+SHARED_EVERY = 8
+"""Of so many decode steps one is shared all the same. At three times the cost of a live step that
+slows live text by a quarter and leaves files an eighth of their pace."""
+
+
+class SequenceTooLarge(ValueError):
+    """A sequence needs more of the KV cache than there is, whoever leaves."""
+
+
+class Scheduler:
+    """Decides batch by batch; `next_batch` counts what it hands out as launched.
+
+    Launched work completes or its sequence is dropped. Everything launched later runs later, so a
+    region may have a new owner while a step for the old one is still under way.
+    """
+
+    def __init__(
+        self,
+        arena: KvArena,
+        costs: StepCosts,
+        *,
+        most_rows: int,
+        live_step: float = 0.03,
+        file_step: float = 0.25,
+        most_windows: int = 32,
+        most_tokens: int = 8192,
+    ) -> None:
+        """At most `most_rows` sequences are admitted at a time, in slots 0 to most_rows - 1.
+
+        A batch should take `live_step` seconds while there is live work, else `file_step`.
+        """
+        if most_rows < 1 or most_windows < 1 or most_tokens < LEAST_TOKENS:
+            raise ValueError("a batch needs a row, a window and 64 tokens at least")
+        self.live_expected = False
+        """Set while live sessions are open: files are cut as small as if live work were there."""
+        self._arena = arena
+        self._costs = costs
+        self._most_rows = most_rows
+        self._most_windows = most_windows
+        self._most_tokens = most_tokens
+        self._live_step = live_step
+        self._file_step = file_step
+        self._sequences: dict[tuple[str, int], Sequence] = {}
+        self._live = 0
+        """How many of them are live."""
+        self._waiting = {priority: WaitingLine() for priority in Priority}
+        self._admitted: list[Sequence] = []
+        """In order of admission."""
+        self._slots = list(range(most_rows))
+        """Free ones, a heap: the lowest first, so that tables stay dense."""
+        self._preempted: dict[tuple[str, int], Sequence] = {}
+        self._rotation: dict[Sequence, int] = {}
+        """By file sequence, the decode step it last took part in."""
+        self._decode_steps = 0
+        self._steps_without_files = 0
+        """Decode steps in a row that left out files that were ready."""
+        self._alone: str | None = None
+        self._round = _Round()
+
+    def __repr__(self) -> str:
+        waiting = len(self._sequences) - len(self._admitted)
+        alone = f", {self._alone} alone" if self._alone is not None else ""
+        budget = f"{1000 * self.step_budget:.0f} ms"
+        return (
+            f"<Scheduler {waiting} waiting, {len(self._admitted)}/{self._most_rows} rows, "
+            f"{budget} a step{alone}, {self._arena!r}>"
+        )
+
+    # --- sequences come and go --------------------------------------------------------------
+
+    def add(self, sequence: Sequence) -> None:
+        """It waits for its turn. SequenceTooLarge if its turn could never come."""
+        if sequence.key in self._sequences:
+            raise ValueError(f"{sequence.key} is here already")
+        admitted = [region for other in self._admitted if (region := other.region) is not None]
+        if not self._arena.could_allocate(sequence.kv_tokens, without=admitted):
+            raise SequenceTooLarge(
+                f"{sequence.kv_tokens} tokens do not fit into a KV cache of {self._arena.tokens}"
+            )
+        self._sequences[sequence.key] = sequence
+        self._live += sequence.is_live
+        self._waiting[sequence.priority].add(sequence)
+
+    def drop(self, key: tuple[str, int]) -> Sequence | None:
+        """Forget a sequence, finished or not: its region and slot are free at once.
+
+        None if it is not known. The sequence comes back without place and progress.
+        """
+        sequence = self._sequences.pop(key, None)
+        if sequence is None:
+            return None
+        self._live -= sequence.is_live
+        self._preempted.pop(key, None)
+        if sequence.region is None:
+            self._waiting[sequence.priority].remove(sequence)
+        else:
+            self._release(sequence)
+        return sequence
+
+    def run_alone(self, request_id: str | None) -> None:
+        """Until told otherwise, run this request only, one sequence at a time; None: all.
+
+        Others keep their place and progress unless it needs their memory.
+        """
+        self._alone = request_id
+
+    def take_preempted(self) -> list[Sequence]:
+        """Sequences that lost place and progress since the last call, and wait again.
+
+        To be asked after every `next_batch`: what was launched of them is void.
+        """
+        preempted = list(self._preempted.values())
+        self._preempted.clear()
+        return preempted
+
+    # --- batches ----------------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `next_batch` would give one."""
+        if any(not sequence.is_launched for sequence in self._runnable()):
+            return True
+        candidate = self._next_waiting()
+        return candidate is not None and self._victims_for(candidate) is not None
+
+    @property
+    def step_budget(self) -> float:
+        """Seconds that a batch should take."""
+        return self._live_step if self.live_expected or self._live else self._file_step
+
+    def next_batch(self) -> Batch | None:
+        """The next thing to launch; None if everything is launched or waits for memory."""
+        self._admit()
+        ready = self._runnable()
+        budget = self.step_budget
+        for _ in range(2):  # a round without decode steps ends when nothing else is allowed in it
+            batch = (
+                self._encode(ready, budget)
+                or self._extend(ready, budget)
+                or self._decode_step(ready, budget)
+            )
+            if batch is not None:
+                return batch
+            self._round.end()
+        return None
+
+    def _encode(self, ready: list[Sequence], budget: float) -> Encode | None:
+        room = min(self._most_windows, self._costs.windows_within(budget))
+        chosen = self._prompt_work(ready, lambda sequence: not sequence.is_encoded)
+        parts: list[WindowSlice] = []
+        for sequence in chosen:
+            count = min(sequence.windows - sequence.encoded_windows, room)
+            if count == 0:
+                break
+            parts.append(WindowSlice(sequence, sequence.encoded_windows, count))
+            room -= count
+        if not parts or not self._round.allows(Encode, parts[0].sequence.is_live):
+            return None
+        for part in parts:
+            part.sequence.encoded_windows += part.count
+        return Encode(tuple(parts))
+
+    def _extend(self, ready: list[Sequence], budget: float) -> Extend | None:
+        room = min(self._most_tokens, self._costs.tokens_within(budget))
+        chosen = self._prompt_work(
+            ready, lambda sequence: sequence.is_encoded and not sequence.is_prefilled
+        )
+        slices: list[TokenSlice] = []
+        for sequence in chosen:
+            left = sequence.prompt_tokens - sequence.prefilled_tokens
+            if slices and room < min(left, LEAST_TOKENS):
+                break  # a crumb of a prompt costs a whole slice's overhead
+            count = min(left, room)
+            slices.append(TokenSlice(sequence, sequence.prefilled_tokens, count, count == left))
+            room -= count
+        if not slices or not self._round.allows(Extend, slices[0].sequence.is_live):
+            return None
+        for piece in slices:
+            piece.sequence.prefilled_tokens += piece.count
+            piece.sequence.decoded_tokens += piece.is_last
+        return Extend(tuple(slices))
+
+    def _prompt_work(
+        self, ready: list[Sequence], needs: Callable[[Sequence], bool]
+    ) -> list[Sequence]:
+        """Sequences with that need in their turn; no file while live work waits elsewhere."""
+        candidates = [sequence for sequence in ready if needs(sequence)]
+        live = sum(sequence.is_live for sequence in candidates)
+        if live < sum(sequence.is_live and not sequence.is_prefilled for sequence in ready):
+            candidates = [sequence for sequence in candidates if sequence.is_live]
+        return _in_turn(candidates)
+
+    def _decode_step(self, ready: list[Sequence], budget: float) -> DecodeStep | None:
+        live = [sequence for sequence in ready if sequence.decodes and sequence.is_live]
+        files = [sequence for sequence in ready if sequence.decodes and not sequence.is_live]
+        rows = live + self._file_rows(len(live), files, budget)
+        if not rows:
+            return None
+        left_out = bool(files) and len(rows) == len(live)
+        self._steps_without_files = self._steps_without_files + 1 if left_out else 0
+        self._decode_steps += 1
+        for sequence in rows:
+            sequence.decoded_tokens += 1
+            if not sequence.is_live:
+                self._rotation[sequence] = self._decode_steps
+        self._round.end()
+        return DecodeStep(tuple(rows))
+
+    def _file_rows(self, live: int, files: list[Sequence], budget: float) -> list[Sequence]:
+        """The file sequences that join a decode step of so many live ones."""
+        room = self._costs.rows_within(budget) - live
+        is_their_turn = self._steps_without_files >= SHARED_EVERY - 1
+        if live and not is_their_turn:
+            shared = live + min(len(files), max(room, 1))
+            dear = SHARED_STEP_IS_DEAR * self._costs.decode_seconds(live)
+            if room < 1 or self._costs.decode_seconds(shared) > dear:
+                return []
+        if room >= len(files):
+            return files
+        longest_ago = sorted(files, key=lambda sequence: self._rotation.get(sequence, 0))
+        return longest_ago[: max(room, 1)]
+
+    # --- admission --------------------------------------------------------------------------
+
+    def _runnable(self) -> list[Sequence]:
+        """Admitted sequences that may be batched now."""
+        if self._alone is None:
+            return self._admitted
+        own = [seq for seq in self._admitted if seq.request_id == self._alone]
+        return [min(own, key=lambda seq: seq.key[1])] if own else []
+
+    def _admit(self) -> None:
+        """Give memory to those whose turn it is, until one has to wait: nobody overtakes it."""
+        while (sequence := self._next_waiting()) is not None:
+            victims = self._victims_for(sequence)
+            if victims is None:
+                return
+            for victim in victims:
+                self._preempt(victim)
+            self._place(sequence)
+
+    def _next_waiting(self) -> Sequence | None:
+        if self._alone is not None and self._runnable():
+            return None
+        for line in self._waiting.values():
+            sequence = line.first(self._alone)
+            if sequence is not None:
+                return sequence
+        return None
+
+    def _place(self, sequence: Sequence) -> None:
+        region = self._arena.allocate(sequence.kv_tokens)
+        assert region is not None
+        self._waiting[sequence.priority].take(sequence)
+        sequence.region = region
+        sequence.slot = heappop(self._slots)
+        sequence.admissions += 1
+        self._admitted.append(sequence)
+
+    def _release(self, sequence: Sequence) -> None:
+        assert sequence.region is not None
+        assert sequence.slot is not None
+        self._arena.free(sequence.region)
+        heappush(self._slots, sequence.slot)
+        self._admitted.remove(sequence)
+        self._rotation.pop(sequence, None)
+        sequence.start_over()
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._release(sequence)
+        self._waiting[sequence.priority].put_back(sequence)
+        self._preempted[sequence.key] = sequence
+
+    def _victims_for(self, sequence: Sequence) -> list[Sequence] | None:
+        """Who has to leave so that it fits: often nobody. None: it has to wait."""
+        if self._fits(sequence, ()):
+            return []
+        candidates = self._preemptible_for(sequence)
+        if not candidates or not self._fits(sequence, candidates):
+            return None
+        victims: list[Sequence] = []
+        while not self._fits(sequence, victims):
+            victims.append(candidates.pop())
+        # Regions that lie elsewhere do not help: they stay.
+        for victim in victims[:-1]:
+            others = [other for other in victims if other is not victim]
+            if self._fits(sequence, others):
+                victims = others
+        return victims
+
+    def _fits(self, sequence: Sequence, without: Iterable[Sequence]) -> bool:
+        regions: list[Region] = [region for other in without if (region := other.region)]
+        has_slot = bool(self._slots or regions)
+        return has_slot and self._arena.could_allocate(sequence.kv_tokens, without=regions)
+
+    def _preemptible_for(self, sequence: Sequence) -> list[Sequence]:
+        """Whom it may displace, the first to go at the end."""
+        if self._alone is not None:
+            others = self._admitted
+        elif sequence.is_live:
+            others = [other for other in self._admitted if not other.is_live]
+        else:
+            return []
+        return sorted(others, key=lambda other: other.priority)
+
+
+class _Round:
+    """What was launched since the last decode step.
+
+    Between two decode steps at most one Encode and one Extend run, so that running sequences go
+    on. Live work that arrives in the midst of a round of files may still have one of each.
+    """
+
+    def __init__(self) -> None:
+        self._launched: set[tuple[type[Encode | Extend], bool]] = set()
+
+    def allows(self, kind: type[Encode | Extend], is_live: bool) -> bool:
+        """Whether such a batch may run in this round; if so it counts as launched."""
+        if (kind, True) in self._launched or (not is_live and (kind, False) in self._launched):
+            return False
+        self._launched.add((kind, is_live))
+        return True
+
+    def end(self) -> None:
+        """A decode step runs, or could not."""
+        self._launched.clear()
+
+
+def _in_turn(sequences: list[Sequence]) -> list[Sequence]:
+    """By class; within a class the first of every request, then the second of every request."""
+    seen: Counter[tuple[Priority, str]] = Counter()
+    turns: list[tuple[Priority, int, Sequence]] = []
+    for sequence in sequences:
+        group = sequence.priority, sequence.request_id
+        turns.append((sequence.priority, seen[group], sequence))
+        seen[group] += 1
+    turns.sort(key=lambda turn: turn[:2])
+    return [sequence for _, _, sequence in turns]
