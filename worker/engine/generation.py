@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LEAST_TEMPERATURE = 1e-3
-"""Below it the likeliest token is taken, which is what sampling would give but for overflow."""
+from worker.engine.limits import LEAST_TEMPERATURE
 
 
 @dataclass(frozen=True, slots=True)

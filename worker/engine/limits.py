@@ -9,6 +9,9 @@ from worker.engine.interface import SAMPLE_RATE
 LEAST_SAMPLES = SAMPLE_RATE // 2
 """Shorter chunks are padded with silence to this, as the official package does."""
 
+LEAST_TEMPERATURE = 1e-3
+"""Below it the likeliest token is taken, which is what sampling would give but for overflow."""
+
 # Speech has 2.5 to 7 tokens a second in the languages of the model; twice that is a loop.
 TOKENS_PER_SECOND = 16
 # "language Portuguese<asr_text>" and the end token, spelled out in a small vocabulary.

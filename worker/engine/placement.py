@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -11,6 +14,8 @@ from worker.engine.interface import EngineFailure
 CPU_BATCH = 8
 """On CPU: enough to share a step's fixed cost; more would hold back answers without a gain."""
 LARGEST_BATCH = 32
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 _DTYPES = {
     "float32": torch.float32,
@@ -74,6 +79,20 @@ def free_bytes(device: torch.device) -> int:
     return int(free + reserve)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that new tensors may take on the device, CPU included."""
+    return _free_host_memory() if device.type == "cpu" else free_bytes(device)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """torch's own error, and the plain RuntimeErrors that its CPU allocator and cuBLAS raise."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in str(error) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+    )
+
+
 def is_lost(device: torch.device) -> bool:
     """Whether the device answers nothing any more: a CUDA error that only a new process cures."""
     if device.type != "cuda":
@@ -83,6 +102,20 @@ def is_lost(device: torch.device) -> bool:
     except RuntimeError:
         return True
     return False
+
+
+def _free_host_memory() -> int:
+    """What the machine could give, or less where the container's limit is nearer."""
+    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
+        fields = dict(line.split(":") for line in file)
+        available = int(fields["MemAvailable"].split()[0]) * 1024
+    with suppress(OSError):  # no cgroup v2 here, or the root group: no limit
+        limit = (_CGROUP / "memory.max").read_text("ascii").strip()
+        used = int((_CGROUP / "memory.current").read_text("ascii"))
+        if limit != "max":
+            available = min(available, max(0, int(limit) - used))
+    return available
 
 
 def _has_cuda_device(index: int) -> bool:

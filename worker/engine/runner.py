@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from worker.engine.cuda_graphs import GraphCache, bucket_of
+from worker.engine.rows import BROKEN, Choice, DecodeRow, TokenRun
 from worker.model.audio_encoder import AudioEncoder
 from worker.model.operations import Extents, Operations, packed_extents
 from worker.model.parameters import ModelParameters
@@ -22,55 +22,12 @@ from worker.model.text_decoder import KvCache, PackedTokens, TextDecoder
 
 _Table = list[list[int]]
 
-BROKEN = -1
-"""In place of a token: the model's scores were not finite, so no token can be picked."""
-
 # Padding to a bucket costs less than the launches that a graph saves; above the largest, one pass
 # is long enough to hide its launches.
 DECODE_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 TOKEN_BUCKETS = (32, 64, 128, 192, 256, 384, 512)
 RUN_BUCKET = 16
 WINDOW_BUCKETS = (1, 2, 4, 8, 16)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """How a token is picked from scores; the likeliest one unless a temperature is set."""
-
-    temperature: float = 0.0
-    generator: torch.Generator | None = None
-    """Of this sequence alone, so that what is drawn does not depend on its neighbours."""
-    wants_logprob: bool = False
-
-
-GREEDY = Choice()
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeRow:
-    """One sequence in a decode step: its newest token is read from its slot."""
-
-    slot: int
-    first_row: int
-    """Where its KV region begins."""
-    position: int
-    """Of the token to be fed: tokens of the sequence in the cache so far."""
-    choice: Choice = GREEDY
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRun:
-    """Consecutive tokens of one sequence, given as hidden states."""
-
-    slot: int
-    first_row: int
-    position: int
-    """Of the first of these tokens."""
-    hidden: Tensor
-    """(count, width)."""
-    picks: int = 0
-    """For how many of the last tokens their successor is picked; the last pick goes to the slot."""
-    choice: Choice = GREEDY
 
 
 class Launched:
@@ -96,7 +53,10 @@ class Launched:
 
 
 class Runner:
-    """One model on one device, with the KV cache and the newest token of every slot."""
+    """One model on one device, with the KV cache and the newest token of every slot.
+
+    Everything is to be called in torch's inference mode.
+    """
 
     def __init__(
         self,
@@ -271,7 +231,7 @@ class Runner:
         choices: Sequence[Choice],
         slots: Tensor,
     ) -> Launched:
-        """Draws where that is wanted and feeds the picks back; what is beyond `choices` is padding."""
+        """Draws where that is wanted and feeds the picks back. Beyond `choices` is padding."""
         if not choices:
             return Launched(timer, None, None)
         picks, scores = picks[: len(choices)], scores[: len(choices)]

@@ -33,9 +33,9 @@ class Extents:
     most_queries: int
     """At least the largest of query_counts; 1 in a decode step."""
     spans: tuple[tuple[int, int], ...] = ()
-    """(start, length) of each sequence; empty where the batch is replayed from a graph."""
+    """(start, length) of each sequence where the host knows them: a graph is replayed without."""
     query_spans: tuple[tuple[int, int], ...] = ()
-    """(first packed token, count) of each sequence; empty in a decode step."""
+    """(first packed token, count) of each sequence where the host knows them."""
 
 
 class Operations(Protocol):
@@ -75,7 +75,10 @@ class Operations(Protocol):
         """A decode step: one query a sequence, (sequences, heads, head_width) -> the same."""
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, extents: Extents) -> Tensor:
-        """Prefill and verification: packed queries (tokens, heads, head_width) -> the same."""
+        """Prefill and verification: packed queries (tokens, heads, head_width) -> the same.
+
+        Tokens of no sequence are padding: what comes out for them means nothing.
+        """
 
 
 class TorchOperations:
@@ -111,18 +114,22 @@ class TorchOperations:
         return functional.silu(gate) * up
 
     def attend_one(self, query: Tensor, keys: Tensor, values: Tensor, extents: Extents) -> Tensor:
+        spans = extents.spans or _pairs(extents.starts, extents.lengths)
         mixed = [
             _attention(query[index : index + 1], keys, values, span)
-            for index, span in enumerate(extents.spans)
+            for index, span in enumerate(spans)
         ]
         return torch.cat(mixed)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, extents: Extents) -> Tensor:
-        mixed = [
-            _attention(query[first : first + count], keys, values, span)
-            for (first, count), span in zip(extents.query_spans, extents.spans, strict=True)
-        ]
-        return torch.cat(mixed)
+        spans = extents.spans or _pairs(extents.starts, extents.lengths)
+        query_spans = extents.query_spans or _pairs(extents.query_starts, extents.query_counts)
+        mixed = torch.zeros_like(query)
+        for (first, count), span in zip(query_spans, spans, strict=True):
+            if count:
+                part = slice(first, first + count)
+                mixed[part] = _attention(query[part], keys, values, span)
+        return mixed
 
 
 def rms_norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -166,6 +173,10 @@ def _causal_mask(count: int, length: int, device: torch.device) -> Tensor | None
     if count == 1 or count == length:
         return None
     return torch.ones(count, length, dtype=torch.bool, device=device).tril(length - count)
+
+
+def _pairs(firsts: Tensor, seconds: Tensor) -> tuple[tuple[int, int], ...]:
+    return tuple(zip(firsts.tolist(), seconds.tolist(), strict=True))
 
 
 def packed_extents(

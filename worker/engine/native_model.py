@@ -1,0 +1,232 @@
+"""A loaded model of the native engine: weights, tokenizer, features and KV cache on one device.
+
+Imports torch; worker/engine/native.py imports this only when it loads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.engine import placement
+from worker.engine.checkpoints import Checkpoint
+from worker.engine.interface import (
+    SAMPLE_RATE,
+    ChunkFailure,
+    ChunkRequest,
+    EngineFailure,
+    EngineSettings,
+    ReportProgress,
+)
+from worker.engine.limits import LEAST_SAMPLES, LEAST_TEMPERATURE, output_token_limit
+from worker.engine.mel import LogMel, frame_count
+from worker.engine.memory_plan import BatchLimits, MemoryPlan, plan_memory
+from worker.engine.prompt import CONTEXT_TOKENS, Prompter
+from worker.engine.rows import GREEDY, Choice
+from worker.engine.runner import TOKEN_BUCKETS, Runner
+from worker.engine.weights import load_parameters, parameter_bytes
+from worker.kv_arena import KvArena
+from worker.model.config import ModelConfig, UnsupportedConfig, read_model_config
+from worker.model.operations import Operations, TorchOperations
+
+logger = logging.getLogger(__name__)
+
+CPU_LIMITS = BatchLimits(windows=4, prefill_tokens=4096, rows=16)
+CUDA_LIMITS = BatchLimits(windows=16, prefill_tokens=8192, rows=256)
+
+_FRAMING_TOKENS = 64
+"""Of a prompt, beside context and audio; the forced language included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a chunk becomes before anything is computed."""
+
+    token_ids: list[int]
+    """With a placeholder for each audio token."""
+    audio_start: int
+    """Place of the first audio token."""
+    audio_tokens: int
+    windows: int
+    max_new_tokens: int
+
+
+class NativeModel:
+    """Everything of one checkpoint on one device. Raises EngineFailure while it is made."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, settings: EngineSettings, report: ReportProgress
+    ) -> None:
+        torch.set_num_threads(settings.threads)
+        self.device = placement.choose_device(settings.device)
+        self.dtype = placement.choose_dtype(settings.dtype, self.device)
+        self._config = _read_config(checkpoint)
+        self._prompter = Prompter(checkpoint.folder)
+        self._log_mel = LogMel(checkpoint.preprocessor, self.device)
+        longest = min(settings.max_chunk_seconds, checkpoint.max_chunk_seconds or float("inf"))
+        self.plan = self._plan(settings, longest)
+        logger.info("memory is planned device=%s %s", self.device, self.plan)
+        self.end_token_ids = frozenset(
+            checkpoint.end_token_ids or (self._prompter.turn_end_id, self._prompter.padding_id)
+        )
+        try:
+            self.runner, self.arena = self._place(checkpoint, settings, report)
+        except torch.OutOfMemoryError as error:
+            raise EngineFailure(
+                "out_of_memory",
+                "The device's memory was taken by something else while the model was loaded. End"
+                " what else uses the device, or use a smaller model (Qwen/Qwen3-ASR-0.6B).",
+            ) from error
+        logger.info("model loaded device=%s dtype=%s %r", self.device, self.dtype, self.runner)
+
+    @property
+    def reads_behind(self) -> int:
+        """How many batches are launched before the oldest is read: a GPU works meanwhile."""
+        return 1 if self.device.type == "cuda" else 0
+
+    def inference_mode(self) -> AbstractContextManager[None]:
+        """Within, tensors keep no history; windows(), hidden_prompt() and the runner need it."""
+        mode: AbstractContextManager[None] = torch.inference_mode()
+        return mode
+
+    def prompt(self, chunk: ChunkRequest) -> Prompt:
+        """The tokens and counts of a chunk."""
+        frames = frame_count(max(len(chunk.samples), LEAST_SAMPLES))
+        audio_tokens = self._config.audio.audio_tokens(frames)
+        token_ids = self._prompter.token_ids(
+            audio_tokens=audio_tokens, context=chunk.context, language=chunk.language
+        )
+        return Prompt(
+            token_ids=token_ids,
+            audio_start=token_ids.index(self._prompter.audio_token_id),
+            audio_tokens=audio_tokens,
+            windows=-(-frames // self._config.audio.window_frames),
+            max_new_tokens=output_token_limit(len(chunk.samples)),
+        )
+
+    def choice(self, chunk: ChunkRequest) -> Choice:
+        """How this chunk's tokens are picked."""
+        if chunk.temperature < LEAST_TEMPERATURE:
+            return Choice(wants_logprob=True) if chunk.wants_logprobs else GREEDY
+        generator = torch.Generator(device=self.device)
+        generator.seed()
+        return Choice(chunk.temperature, generator, chunk.wants_logprobs)
+
+    def windows(self, chunk: ChunkRequest) -> tuple[Tensor, ...]:
+        """Log-mel windows (mel_bins, at most window_frames) of a chunk."""
+        samples = torch.from_numpy(chunk.samples).to(self.device, torch.float32)
+        missing = max(0, LEAST_SAMPLES - len(samples))
+        mel = self._log_mel(torch.nn.functional.pad(samples, (0, missing)))
+        windows: tuple[Tensor, ...] = mel.split(self._config.audio.window_frames, dim=1)
+        return windows
+
+    def hidden_prompt(self, prompt: Prompt, audio: Sequence[Tensor]) -> Tensor:
+        """The prompt as hidden states (tokens, width): embedded, audio in its place."""
+        hidden = self.runner.embed(prompt.token_ids)
+        hidden[prompt.audio_start : prompt.audio_start + prompt.audio_tokens] = torch.cat(
+            list(audio)
+        )
+        return hidden
+
+    def detokenize(self, token_ids: Sequence[int]) -> str:
+        """The output as text, <asr_text> included."""
+        return self._prompter.detokenize(token_ids)
+
+    def memory(self) -> dict[str, int]:
+        """See Engine.memory."""
+        if self.device.type != "cuda":
+            return {}
+        return {
+            "allocated_bytes": torch.cuda.memory_allocated(self.device),
+            "reserved_bytes": torch.cuda.memory_reserved(self.device),
+            "free_bytes": torch.cuda.mem_get_info(self.device)[0],
+        }
+
+    def failure_of(self, error: Exception) -> ChunkFailure:
+        """What a chunk is told about an error of its batch. Raises EngineFailure: device_lost."""
+        if placement.is_out_of_memory(error):
+            logger.warning("a batch ran out of memory: %s", error)
+            return ChunkFailure(
+                "out_of_memory", "The server ran out of memory on this part of the recording."
+            )
+        if placement.is_lost(self.device):
+            raise EngineFailure(
+                "device_lost",
+                "The GPU reported an error that only a new process cures; the engine is started"
+                " again. If this repeats, look for Xid lines in the kernel's log.",
+            ) from error
+        logger.warning("a batch could not be inferred", exc_info=error)
+        return ChunkFailure(
+            "inference_failed", "This part of the recording could not be transcribed."
+        )
+
+    def release(self) -> None:
+        """Give back what torch holds for later use."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _plan(self, settings: EngineSettings, longest_seconds: float) -> MemoryPlan:
+        on_gpu = self.device.type == "cuda"
+        samples = int(longest_seconds * SAMPLE_RATE)
+        audio_tokens = self._config.audio.audio_tokens(frame_count(samples))
+        needs = _FRAMING_TOKENS + CONTEXT_TOKENS + audio_tokens + output_token_limit(samples)
+        return plan_memory(
+            self._config,
+            free_bytes=placement.free_memory(self.device),
+            budget=settings.vram_budget if on_gpu else None,
+            parameter_bytes=parameter_bytes(self._config, self.dtype),
+            value_bytes=self.dtype.itemsize,
+            least_tokens=needs,
+            limits=CUDA_LIMITS if on_gpu else CPU_LIMITS,
+        )
+
+    def _place(
+        self, checkpoint: Checkpoint, settings: EngineSettings, report: ReportProgress
+    ) -> tuple[Runner, KvArena]:
+        parameters = load_parameters(
+            checkpoint, self._config, device=self.device, dtype=self.dtype, report=report
+        )
+        operations = choose_operations(self.device)
+        uses_graphs = self.device.type == "cuda" and not isinstance(operations, TorchOperations)
+        arena = KvArena(self.plan.kv_tokens)
+        # Rows that padding may write: as many as the largest bucket of tokens has.
+        spare = arena.allocate(TOKEN_BUCKETS[-1] if uses_graphs else 1)
+        assert spare is not None, "an arena holds at least the largest chunk"
+        runner = Runner(
+            parameters,
+            operations,
+            kv_rows=self.plan.kv_tokens,
+            slots=self.plan.limits.rows,
+            spare_row=spare.start,
+            uses_graphs=uses_graphs,
+        )
+        return runner, arena
+
+
+def choose_operations(device: torch.device) -> Operations:
+    """Triton's kernels on a GPU that has Triton, torch's own operations elsewhere."""
+    if device.type != "cuda":
+        return TorchOperations()
+    try:
+        from worker.engine.kernels import TritonOperations
+    except ModuleNotFoundError:
+        logger.warning("triton is not installed: decoding is several times slower without it")
+        return TorchOperations()
+    return TritonOperations()
+
+
+def _read_config(checkpoint: Checkpoint) -> ModelConfig:
+    try:
+        return read_model_config(checkpoint.config)
+    except UnsupportedConfig as error:
+        logger.error("the checkpoint cannot be run: %s", error)
+        raise EngineFailure(
+            "unsupported_model",
+            "This checkpoint's shape is not one that the native engine runs. Set MODEL_ID to"
+            " Qwen/Qwen3-ASR-1.7B or Qwen/Qwen3-ASR-0.6B, or try ENGINE=official.",
+        ) from error
