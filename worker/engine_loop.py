@@ -1,12 +1,12 @@
 """The engine process's main thread: mail and chunks in, texts out.
 
-Owns the recordings. Between two steps of inference it looks at what has come in, so that a cancel
-costs one step and a new recording is decoded while others are inferred.
+Owns the recordings; the engine has their chunks, and decides which runs when. Between two steps of
+inference the mail is read, so that a cancel costs one step and a new recording is decoded while
+others are inferred.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -23,12 +23,11 @@ from protocol.transcription import (
 )
 from worker.audio.chunking import Chunk, is_faint
 from worker.clock import Clock, monotonic
-from worker.engine.interface import Cancelled, ChunkFailure, ChunkRequest, ChunkText, Engine
+from worker.engine.interface import ChunkFailure, ChunkKey, ChunkRequest, ChunkText, Engine
 from worker.feeding import ChunkCut, CutAll, Feeder, FeedEvent, FeedingFailed, FeedingTools, Moved
 from worker.recordings import ChunkOutcome, ChunkSpan, CutDifferently, Recording
 from worker.text.context_echo import is_copy_of_context
 from worker.text.repetition import repair_repetitions
-from worker.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -55,21 +54,23 @@ class EngineLoop:
         self._engine = engine
         self._send = send
         self._clock = clock
-        self._turns = Turns()
         self._recordings: dict[str, Recording] = {}
         self._feeders: dict[str, Feeder] = {}
-        self._chunks: dict[tuple[str, int], Chunk] = {}
-        """Samples that wait for inference: at most `chunks_ahead` chunks a recording."""
+        self._submitted: dict[str, dict[int, ChunkRequest]] = {}
+        """Chunks the engine has and has not answered, at most `chunks_ahead` of a recording."""
+        self._alone: str | None = None
+        """The request that nothing else may be inferred beside."""
         # Bounded: chunks by `chunks_ahead` a recording, messages by capacity and credit.
         self._events: SimpleQueue[object] = SimpleQueue()
         self._is_ending = False
         self.steps = 0
-        """Steps of inference finished so far."""
+        """Steps of inference finished so far, and beats within long ones."""
         self.is_busy = False
         """Whether inference runs."""
 
     def __repr__(self) -> str:
-        return f"<EngineLoop {len(self._recordings)} recordings, {self._turns!r}>"
+        chunks = sum(map(len, self._submitted.values()))
+        return f"<EngineLoop {len(self._recordings)} recordings, {chunks} chunks submitted>"
 
     def deliver(self, event: object) -> None:
         """Hand in a message of the gateway or an event of a feeder."""
@@ -86,10 +87,9 @@ class EngineLoop:
         """
         self._tools = tools
         while not self._is_ending:
-            self._handle_events(wait=not self._turns.has_work)
-            batch = self._turns.next_batch(self._engine.max_batch)
-            if batch and not self._is_ending:
-                self._infer(batch)
+            self._handle_events(wait=not self._engine.has_work)
+            if self._engine.has_work and not self._is_ending:
+                self._infer()
         self._give_everything_back()
 
     def _give_everything_back(self) -> None:
@@ -157,75 +157,68 @@ class EngineLoop:
         self._recordings[request.request_id] = recording
         self._feeders[request.request_id] = feeder
         if request.runs_alone:
-            self._turns.run_alone(request.request_id)
+            self._run_alone(request.request_id)
         feeder.start()
 
     def _take_chunk(self, recording: Recording, chunk: Chunk) -> None:
         request_id = recording.request.request_id
         self._report_progress(recording, Stage.DECODING)
         if not recording.cut(chunk.index, ChunkSpan(chunk.start, chunk.end)):
-            self._feeders[request_id].chunk_taken()
+            self._feeders[request_id].chunk_finished()
             self._report(recording)
         elif chunk.is_silent:
-            self._feeders[request_id].chunk_taken()
             self._finish(recording, chunk.index, ChunkOutcome())
         else:
-            self._chunks[request_id, chunk.index] = chunk
-            self._turns.add(request_id, chunk.index)
+            self._submit(recording, chunk)
 
     # --- inference --------------------------------------------------------------------------
 
-    def _infer(self, batch: Sequence[tuple[str, int]]) -> None:
-        recordings = [self._recordings[request_id] for request_id, _ in batch]
-        requests = [self._chunk_request(*key) for key in batch]
-        for recording in recordings:
-            self._report_progress(recording, Stage.INFERRING)
-        self.is_busy = True
-        try:
-            answers = self._engine.transcribe(requests, partial(self._step, recordings))
-        except Cancelled:
-            return
-        finally:
-            self.is_busy = False
-        for recording, (_, index), request, answer in zip(
-            recordings, batch, requests, answers, strict=True
-        ):
-            if self._is_open(recording):
-                self._take_answer(recording, index, request, answer)
-
-    def _chunk_request(self, request_id: str, index: int) -> ChunkRequest:
-        recording = self._recordings[request_id]
-        chunk = self._chunks.pop((request_id, index))
-        self._feeders[request_id].chunk_taken()
-        return ChunkRequest(
+    def _submit(self, recording: Recording, chunk: Chunk) -> None:
+        request = ChunkRequest(
             samples=chunk.samples,
             language=recording.request.language,
             context=recording.context,
             temperature=recording.request.temperature,
         )
+        request_id = recording.request.request_id
+        self._submitted.setdefault(request_id, {})[chunk.index] = request
+        self._engine.submit((request_id, chunk.index), request)
 
-    def _step(self, recordings: Sequence[Recording]) -> None:
-        """Between two steps: look at the mail, and drop a batch nobody waits for."""
+    def _infer(self) -> None:
+        self._report_inferring()
+        self.is_busy = True
+        try:
+            answers = self._engine.step(self._within_step)
+        finally:
+            self.is_busy = False
+        self.steps += 1
+        for key, answer in answers:
+            self._take_answer(key, answer)
+
+    def _within_step(self) -> None:
         self.steps += 1
         self._handle_events(wait=False)
-        if self._is_ending or not any(self._is_open(recording) for recording in recordings):
-            raise Cancelled
-        for recording in recordings:
-            if self._is_open(recording):
-                self._report_progress(recording, Stage.INFERRING)
-        for request_id in self._turns.waiting:  # their turn comes closer with every step
+        if self._is_ending:
+            for request_id in tuple(self._submitted):
+                self._withdraw(request_id)
+        self._report_inferring()
+
+    def _report_inferring(self) -> None:
+        """Those that wait count too: their turn comes closer with every step."""
+        for request_id in self._submitted:
             self._report_progress(self._recordings[request_id], Stage.INFERRING)
 
-    def _take_answer(
-        self,
-        recording: Recording,
-        index: int,
-        request: ChunkRequest,
-        answer: ChunkText | ChunkFailure,
-    ) -> None:
-        if isinstance(answer, ChunkFailure):
-            self._fail(recording.request.request_id, FailureCode.INFERENCE_FAILED, answer.message)
+    def _take_answer(self, key: ChunkKey, answer: ChunkText | ChunkFailure) -> None:
+        request_id, index = key
+        recording = self._recordings.get(request_id)
+        if recording is None:  # an earlier answer of the same step was its failure
             return
+        if isinstance(answer, ChunkFailure):
+            self._fail(request_id, FailureCode.INFERENCE_FAILED, answer.message)
+            return
+        request = self._submitted[request_id].pop(index)
+        if not self._submitted[request_id]:
+            del self._submitted[request_id]
         # On next to nothing the model may hand the caller's words back: nobody said them.
         is_echo = is_faint(request.samples) and is_copy_of_context(answer.text, request.context)
         outcome = ChunkOutcome(
@@ -237,12 +230,22 @@ class EngineLoop:
         )
         self._finish(recording, index, outcome)
 
+    def _withdraw(self, request_id: str) -> None:
+        """Take a request's chunks back from the engine."""
+        for index in self._submitted.pop(request_id, {}):
+            self._engine.cancel((request_id, index))
+
+    def _run_alone(self, request_id: str | None) -> None:
+        self._alone = request_id
+        self._engine.run_alone(request_id)
+
     # --- answers ----------------------------------------------------------------------------
 
     def _is_open(self, recording: Recording) -> bool:
         return self._recordings.get(recording.request.request_id) is recording
 
     def _finish(self, recording: Recording, index: int, outcome: ChunkOutcome) -> None:
+        self._feeders[recording.request.request_id].chunk_finished()
         recording.finish(index, outcome)
         self._report(recording)
 
@@ -250,8 +253,8 @@ class EngineLoop:
         for report in recording.reports():
             if isinstance(report, Final):
                 self._close(report.request_id)
-            elif recording.request.runs_alone:
-                self._turns.run_alone(None)  # it is past what engines died of
+            elif report.request_id == self._alone:
+                self._run_alone(None)  # it is past what engines died of
             self._send(report)
 
     def _report_progress(self, recording: Recording, stage: Stage) -> None:
@@ -270,6 +273,6 @@ class EngineLoop:
         if self._recordings.pop(request_id, None) is None:
             return
         self._feeders.pop(request_id).stop()
-        self._turns.drop(request_id)
-        for key in [key for key in self._chunks if key[0] == request_id]:
-            del self._chunks[key]
+        self._withdraw(request_id)
+        if request_id == self._alone:
+            self._run_alone(None)

@@ -1,6 +1,6 @@
 """One recording on its way in: fetched where needed, decoded, cut into chunks, in its own thread.
 
-Knows nothing of inference: it hands over chunks as fast as they are taken, a few ahead.
+Knows nothing of inference: it hands over chunks as fast as they are finished, a few ahead.
 """
 
 import logging
@@ -29,9 +29,6 @@ from worker.recordings import Recording
 
 logger = logging.getLogger(__name__)
 
-CHUNKS_AHEAD = (4, 16)
-"""Chunks of one recording that are decoded before inference takes them: as many as fit a batch,
-within these bounds. A minute of samples is 3.8 MB."""
 SPOOL_FILE = re.compile(r"[0-9a-f]{1,64}/[0-9a-f]{1,64}")
 
 
@@ -81,7 +78,7 @@ class FeedingTools:
     """Held while a block is decoded: few decoders use the CPU at a time, and none that waits for
     inference keeps others from it."""
     chunks_ahead: int
-    """Chunks of one recording that wait for inference at most."""
+    """Chunks of one recording that are cut and not finished, at most."""
     limits: DecodeLimits
     new_chunker: Callable[[], Chunker]
     mailbox: Mailbox
@@ -110,8 +107,8 @@ class Feeder:
         """Begin to read."""
         self._thread.start()
 
-    def chunk_taken(self) -> None:
-        """A delivered chunk goes to inference, or needs none: another one may be cut."""
+    def chunk_finished(self) -> None:
+        """A delivered chunk is transcribed, or needs no inference: another one may be cut."""
         self._ahead.release()
 
     def stop(self) -> None:

@@ -27,7 +27,7 @@ from worker.engine.interface import (
 )
 from worker.engine_loop import EngineLoop
 from worker.engine_status import StatusWriter
-from worker.feeding import CHUNKS_AHEAD, FeedingTools
+from worker.feeding import FeedingTools
 from worker.launch import parse_launch
 from worker.logs import configure_logging
 from worker.mailbox import Mailbox
@@ -72,10 +72,13 @@ def load_engine(settings: WorkerSettings, status: StatusWriter) -> Engine:
         EngineSettings(
             model_id=settings.model_id,
             cache_dir=settings.data_dir / "cache",
+            engine=settings.engine,
             backend=settings.official_backend,
             device=settings.device,
             dtype=settings.dtype,
             compile=settings.torch_compile,
+            vram_budget=settings.vram_budget,
+            max_chunk_seconds=settings.max_chunk_seconds,
             threads=settings.omp_num_threads,
         )
     )
@@ -107,7 +110,7 @@ def serve(engine: Engine, settings: WorkerSettings, epoch: int, status: StatusWr
         tools = FeedingTools(
             decoder=decoder,
             decoding_slots=threading.Semaphore(settings.decoders),
-            chunks_ahead=sorted((*CHUNKS_AHEAD, engine.max_batch))[1],
+            chunks_ahead=engine.chunks_ahead,
             limits=DecodeLimits(max_seconds=settings.max_audio_seconds),
             new_chunker=lambda: Chunker(
                 target_seconds=min(settings.chunk_seconds, max_chunk_seconds),

@@ -1,6 +1,7 @@
 """The settings of supervisor and engine process, read once at start from environment variables."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,40 @@ def _worker_id(text: str) -> str:
     return text
 
 
+LEAST_VRAM_BYTES = 64 * 1024**2
+"""Below this no model fits: a budget of 6 was meant to be 6GB."""
+_BYTES_OF_UNIT = {
+    "": 1,
+    "B": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", start=1)},
+    **{f"{letter}IB": 1024**power for power, letter in enumerate("KMGT", start=1)},
+    **{letter: 1024**power for power, letter in enumerate("KMGT", start=1)},
+}
+_AMOUNT = re.compile(r"([0-9]{1,18}|[0-9]{0,18}\.[0-9]{1,18}) ?([a-z]{0,3}|%)", re.ASCII | re.I)
+
+
+def vram_budget(text: str) -> int | float:
+    """Parser of device memory: bytes as an int, or a share above 0 and at most 1 as a float.
+
+    Units with an i, and K, M, G, T alone as everywhere in the settings, are powers of 1024.
+    """
+    fault = "must be a size such as 6GB, or a share of the free memory such as 0.8 or 80%"
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
+        raise ValueError(fault)
+    amount, unit = float(match[1]), match[2].upper()
+    if unit == "%":
+        amount, unit = amount / 100, ""
+    if unit == "" and 0 < amount <= 1:
+        return amount
+    if match[2] == "%" or unit not in _BYTES_OF_UNIT:
+        raise ValueError(fault)
+    budget = int(amount * _BYTES_OF_UNIT[unit])
+    if budget < LEAST_VRAM_BYTES:
+        raise ValueError(fault)
+    return budget
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
     """What an operator can set; docs/configuration.md has a line for each variable."""
@@ -69,6 +104,10 @@ class WorkerSettings:
     """`ipc` (sockets in DATA_DIR), or the tcp://HOST:PORT at which the gateway listens."""
     worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)
     """Folder with the keys of a tcp link; protocol.keys has its layout."""
+    engine: str = setting("ENGINE", "official", choice("native", "official"))
+    """Our own engine, or the official qwen-asr package, which has to be installed."""
+    vram_budget: int | float | None = setting("VRAM_BUDGET", None, vram_budget)
+    """Device memory the native engine takes: bytes, a share of what is free, or its default."""
     official_backend: str = setting(
         "OFFICIAL_BACKEND", "transformers", choice("transformers", "vllm")
     )

@@ -11,7 +11,8 @@ from pathlib import Path
 from unittest import mock
 
 from worker import process
-from worker.engine.interface import ChunkRequest, ChunkText
+from worker.engine.batches import BatchEngine
+from worker.engine.interface import ChunkFailure, ChunkRequest, ChunkText, ReportProgress
 
 
 class FakeEngine:
@@ -25,7 +26,7 @@ class FakeEngine:
         self._folder = folder
         self._holds = holds
 
-    def load(self, report: Callable[[object], None]) -> None:
+    def load(self, report: ReportProgress) -> None:
         """Nothing to load."""
 
     def warm_up(self) -> None:
@@ -36,7 +37,7 @@ class FakeEngine:
 
     def transcribe(
         self, chunks: Sequence[ChunkRequest], on_step: Callable[[], None]
-    ) -> list[ChunkText]:
+    ) -> list[ChunkText | ChunkFailure]:
         self._hold()
         on_step()
         return [
@@ -56,7 +57,7 @@ class FakeEngine:
 def main() -> int:
     """The real engine process around the fake engine."""
     engine = FakeEngine(Path(os.environ["DATA_DIR"]), int(os.environ["FAKE_ENGINE_HOLDS"]))
-    with mock.patch.object(process, "create_engine", return_value=engine):
+    with mock.patch.object(process, "create_engine", return_value=BatchEngine(engine)):
         return process.main()
 
 

@@ -1,5 +1,6 @@
 """The engine's main thread with a scripted engine and real files, decoders and feeders."""
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +13,26 @@ import soundfile
 
 from protocol.control import Introduce
 from protocol.failures import FailureCode
-from protocol.transcription import Cancel, ChunkDone, Failed, Final, Progress, Transcribe
+from protocol.transcription import (
+    Cancel,
+    ChunkDone,
+    Failed,
+    Final,
+    Progress,
+    Stage,
+    Transcribe,
+)
 from worker.audio.chunking import Chunker
 from worker.audio.decoding import AudioDecoder, DecodeLimits
-from worker.engine.interface import ChunkFailure, ChunkRequest, ChunkText
+from worker.engine.batches import BatchEngine
+from worker.engine.interface import (
+    ChunkFailure,
+    ChunkKey,
+    ChunkRequest,
+    ChunkText,
+    Engine,
+    ReportProgress,
+)
 from worker.engine_loop import EngineLoop
 from worker.feeding import ChunkCut, FeedEvent, FeedingTools
 
@@ -36,6 +53,15 @@ class ScriptedEngine:
         self.entered: SimpleQueue[None] = SimpleQueue()
         self.may_step = threading.Semaphore(0)
         self.failing_context = "fail"
+
+    def load(self, report: ReportProgress) -> None:
+        """Nothing to load."""
+
+    def warm_up(self) -> None:
+        """Nothing to warm."""
+
+    def memory(self) -> dict[str, int]:
+        return {}
 
     def transcribe(
         self, chunks: Sequence[ChunkRequest], on_step: Callable[[], None]
@@ -61,12 +87,16 @@ class Mail:
 class Workshop:
     """A running loop and what a test does with it."""
 
-    def __init__(self, folder: Path, decoder: AudioDecoder) -> None:
+    def __init__(
+        self, folder: Path, decoder: AudioDecoder, other_engine: Engine | None = None
+    ) -> None:
         self.engine = ScriptedEngine()
         self._folder = folder
         self.answers: SimpleQueue[Any] = SimpleQueue()
         self.cut = threading.Semaphore(0)
-        self.loop = EngineLoop(self.engine, send=self.answers.put)  # type: ignore[arg-type]
+        engine = other_engine or BatchEngine(self.engine)
+        seconds = itertools.count()  # no two steps are too close for two progress messages
+        self.loop = EngineLoop(engine, send=self.answers.put, clock=lambda: float(next(seconds)))
         self._tools = FeedingTools(
             decoder=decoder,
             decoding_slots=threading.Semaphore(2),
@@ -263,7 +293,8 @@ def test_the_next_batch_is_cut_while_one_is_inferred(workshop: Workshop) -> None
     workshop.engine.entered.get(timeout=DEADLINE)
     [batch] = workshop.engine.batches
 
-    for _ in range(len(batch) + CHUNKS_AHEAD):
+    assert len(batch) < CHUNKS_AHEAD
+    for _ in range(CHUNKS_AHEAD):
         assert workshop.cut.acquire(timeout=DEADLINE)
 
 
@@ -357,3 +388,168 @@ def test_repeated_text_is_repaired_before_it_leaves(
     workshop.open("r")
 
     assert len(workshop.texts()[0]) < 60
+
+
+class SteppingEngine:
+    """Finishes a chunk a step, the one submitted last; steps when the test lets it."""
+
+    name = "stepping"
+    max_chunk_seconds = None
+    chunks_ahead = CHUNKS_AHEAD
+
+    def __init__(self) -> None:
+        self.chunks: dict[ChunkKey, ChunkRequest] = {}
+        self.most_chunks = 0
+        self.alone: list[str | None] = []
+        self.entered: SimpleQueue[None] = SimpleQueue()
+        self.may_step = threading.Semaphore(0)
+
+    def load(self, report: ReportProgress) -> None:
+        """Nothing to load."""
+
+    def warm_up(self) -> None:
+        """Nothing to warm."""
+
+    def memory(self) -> dict[str, int]:
+        return {}
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.chunks)
+
+    def submit(self, key: ChunkKey, chunk: ChunkRequest) -> None:
+        assert key not in self.chunks
+        self.chunks[key] = chunk
+        self.most_chunks = max(self.most_chunks, len(self.chunks))
+
+    def cancel(self, key: ChunkKey) -> None:
+        self.chunks.pop(key, None)
+
+    def run_alone(self, request_id: str | None) -> None:
+        self.alone.append(request_id)
+
+    def step(self, on_step: Callable[[], None]) -> list[tuple[ChunkKey, ChunkText | ChunkFailure]]:
+        self.entered.put(None)
+        self.may_step.acquire(timeout=DEADLINE)
+        on_step()
+        if not self.chunks:
+            return []
+        key, chunk = self.chunks.popitem()
+        if chunk.context == "fail":
+            broken = {one for one in self.chunks if one[0] == key[0]} | {key}
+            failure = ChunkFailure("inference_failed", "This part could not be transcribed.")
+            return [(one, failure) for one in sorted(broken)]
+        return [(key, ChunkText("English", str(key[1]), 9, 7, 2))]
+
+
+@pytest.fixture
+def stepping() -> SteppingEngine:
+    return SteppingEngine()
+
+
+@pytest.fixture
+def stepping_workshop(
+    tmp_path: Path, decoder: AudioDecoder, stepping: SteppingEngine
+) -> Iterator[Workshop]:
+    workshop = Workshop(tmp_path, decoder, stepping)
+    workshop.upload("c0", tone(1.0))
+    workshop.upload("c1", tone(30.0))
+    yield workshop
+    stepping.may_step.release(1000)
+    workshop.end()
+
+
+def test_texts_come_in_the_order_of_the_chunks_whatever_the_engine_finishes_first(
+    stepping_workshop: Workshop, stepping: SteppingEngine
+) -> None:
+    stepping_workshop.open("r", "c1")
+    stepping.entered.get(timeout=DEADLINE)
+    for _ in range(CHUNKS_AHEAD):
+        assert stepping_workshop.cut.acquire(timeout=DEADLINE)
+    stepping.may_step.release(100)
+    texts = stepping_workshop.texts()
+
+    assert len(texts) > CHUNKS_AHEAD
+    assert texts == [str(index) for index in range(len(texts))]
+
+
+def test_as_many_chunks_are_submitted_as_the_engine_wants_ahead_and_no_more(
+    stepping_workshop: Workshop, stepping: SteppingEngine
+) -> None:
+    stepping_workshop.open("r", "c1")
+    for _ in range(CHUNKS_AHEAD):
+        assert stepping_workshop.cut.acquire(timeout=DEADLINE)
+    stepping.may_step.release(100)
+
+    assert len(stepping_workshop.texts()) > CHUNKS_AHEAD
+    assert stepping.most_chunks == CHUNKS_AHEAD
+
+
+def test_a_cancelled_request_is_taken_back_from_the_engine(
+    stepping_workshop: Workshop, stepping: SteppingEngine
+) -> None:
+    stepping_workshop.open("leaving", "c1")
+    stepping.entered.get(timeout=DEADLINE)
+    stepping_workshop.loop.deliver(Cancel("leaving"))
+    stepping_workshop.open("staying")
+    stepping.may_step.release(100)
+
+    assert stepping_workshop.answer(Failed).request_id == "leaving"
+    assert stepping_workshop.answer(Final).request_id == "staying"
+    assert stepping.chunks == {}
+
+
+def test_the_first_failure_of_a_request_is_its_only_answer(
+    stepping_workshop: Workshop, stepping: SteppingEngine
+) -> None:
+    stepping_workshop.open("bad", "c1", prompt="fail")
+    for _ in range(CHUNKS_AHEAD):
+        assert stepping_workshop.cut.acquire(timeout=DEADLINE)
+    stepping.may_step.release(100)
+    assert stepping_workshop.answer(Failed).request_id == "bad"
+    stepping_workshop.open("good")
+
+    assert stepping_workshop.answer(ChunkDone).request_id == "good"
+
+
+@pytest.mark.parametrize("ending", ["done", "cancelled"])
+def test_the_engine_hears_when_a_suspect_is_past_its_danger(
+    stepping_workshop: Workshop, stepping: SteppingEngine, ending: str
+) -> None:
+    stepping_workshop.open("suspect", alone=True)
+    stepping.entered.get(timeout=DEADLINE)
+    assert stepping.alone == ["suspect"]
+    if ending == "cancelled":
+        stepping_workshop.loop.deliver(Cancel("suspect"))
+    stepping.may_step.release(100)
+    stepping_workshop.answer(Final if ending == "done" else Failed)
+
+    assert stepping.alone == ["suspect", None]
+
+
+def test_who_waits_hears_of_progress_while_others_are_inferred(
+    stepping_workshop: Workshop, stepping: SteppingEngine
+) -> None:
+    for request_id in ("one", "two"):
+        stepping_workshop.open(request_id)
+        assert stepping_workshop.cut.acquire(timeout=DEADLINE)
+    stepping.may_step.release(1)
+    told = []
+    while isinstance(answer := stepping_workshop.answers.get(timeout=DEADLINE), Progress):
+        told.append((answer.request_id, answer.stage))
+
+    assert {("one", Stage.INFERRING), ("two", Stage.INFERRING)} <= set(told)
+
+
+def test_a_request_opened_again_is_inferred_from_its_start(
+    stepping_workshop: Workshop, stepping: SteppingEngine
+) -> None:
+    stepping_workshop.open("r", attempt=1)
+    stepping.entered.get(timeout=DEADLINE)
+    stepping_workshop.open("r", attempt=2)
+    assert stepping_workshop.cut.acquire(timeout=DEADLINE)
+    stepping.may_step.release(100)
+
+    assert stepping_workshop.answer(ChunkDone).attempt == 2
+    assert stepping_workshop.answer(Final).attempt == 2
+    assert stepping_workshop.answers.empty()

@@ -24,6 +24,8 @@ def test_values_come_from_the_environment() -> None:
             "WORKER_ID": "gpu-1",
             "WORKER_LINK": "tcp://gateway:7000",
             "WORKER_LINK_KEYS": "/keys",
+            "ENGINE": "Native",
+            "VRAM_BUDGET": "6GB",
             "OFFICIAL_BACKEND": "vLLM",
             "DEVICE": "cuda",
             "DTYPE": "bfloat16",
@@ -46,6 +48,8 @@ def test_values_come_from_the_environment() -> None:
         worker_id="gpu-1",
         worker_link="tcp://gateway:7000",
         worker_link_keys=Path("/keys"),
+        engine="native",
+        vram_budget=6_000_000_000,
         official_backend="vllm",
         device="cuda",
         dtype="bfloat16",
@@ -67,6 +71,8 @@ def test_all_bad_values_are_reported_together() -> None:
         read_worker_settings(
             {
                 "WORKER_LINK": "http://gateway",
+                "ENGINE": "rocket",
+                "VRAM_BUDGET": "all",
                 "DEVICE": "tpu",
                 "CHUNK_SECONDS": "0",
                 "DECODERS": "many",
@@ -77,6 +83,8 @@ def test_all_bad_values_are_reported_together() -> None:
     assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
         "WORKER_ID",
         "WORKER_LINK",
+        "ENGINE",
+        "VRAM_BUDGET",
         "DEVICE",
         "CHUNK_SECONDS",
         "DECODERS",
@@ -106,3 +114,47 @@ def test_the_data_folder_follows_the_xdg_specification(monkeypatch: pytest.Monke
 )
 def test_a_containers_cpu_quota_limits_the_threads(cpu_max: str, cpus: int | None) -> None:
     assert quota_cpus(cpu_max) == cpus
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("6GB", 6 * 10**9),
+        ("6 gb", 6 * 10**9),
+        ("6GiB", 6 * 2**30),
+        ("6G", 6 * 2**30),
+        ("1.5GB", 1_500_000_000),
+        ("0.5GiB", 2**29),
+        ("500MB", 500_000_000),
+        ("6000000000", 6_000_000_000),
+        ("6000000000B", 6_000_000_000),
+    ],
+)
+def test_a_memory_budget_may_be_a_size(text: str, budget: int) -> None:
+    parsed = read_worker_settings({"VRAM_BUDGET": text}).vram_budget
+
+    assert parsed == budget
+    assert isinstance(parsed, int)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("0.8", 0.8), (".8", 0.8), ("80%", 0.8), ("12.5 %", 0.125), ("100%", 1.0)]
+)
+def test_a_memory_budget_may_be_a_share(text: str, share: float) -> None:
+    parsed = read_worker_settings({"VRAM_BUDGET": text}).vram_budget
+
+    assert parsed == share
+    assert isinstance(parsed, float)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0", "0%", "101%", "6", "1.5", "-1GB", "6 GB each", "6EB", "1e9", "nan", "GB", "%", "0.8%GB"],
+)
+def test_a_memory_budget_that_means_nothing_is_refused(text: str) -> None:
+    with pytest.raises(BadSettings, match="VRAM_BUDGET: must be a size such as 6GB, or a share"):
+        read_worker_settings({"VRAM_BUDGET": text})
+
+
+def test_without_a_memory_budget_the_engine_has_its_own() -> None:
+    assert read_worker_settings({"VRAM_BUDGET": " "}).vram_budget is None

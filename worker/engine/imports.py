@@ -35,14 +35,14 @@ def import_modeling() -> Any:
             clean_up.enter_context(_without_init(_BACKEND))
             return importlib.import_module(f"{_BACKEND}.modeling_qwen3_asr")
     except ModuleNotFoundError as error:
-        raise package_missing(error) from error
+        raise package_missing(error, extras="worker,official") from error
 
 
-def package_missing(error: ModuleNotFoundError) -> EngineFailure:
-    """What to do about a package of the worker extra that is not installed."""
+def package_missing(error: ModuleNotFoundError, extras: str = "worker") -> EngineFailure:
+    """What to do about a package of these extras that is not installed."""
     return EngineFailure(
         "backend_missing",
-        f"The Python package {error.name} is missing. Install qwen3-asr-server[worker].",
+        f"The Python package {error.name} is missing. Install qwen3-asr-server[{extras}].",
     )
 
 

@@ -5,7 +5,7 @@ An engine turns chunks into text; it knows no recordings, sessions or requests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,11 +15,17 @@ from worker.sequence import Priority
 if TYPE_CHECKING:
     import numpy as np
 
+    from worker.engine.batches import WholeBatches
+
 SAMPLE_RATE = 16_000
 """Samples per second of everything an engine is given."""
 
 ChunkKey = tuple[str, int]
 """Request id and index of a chunk. Requests of one priority take turns."""
+
+VramBudget = int | float | None
+"""Device memory an engine may take: an int is bytes; a float a share, above 0 and at most 1, of
+what is free when it loads; None the engine's default, which leaves a tenth of that to others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,23 +103,33 @@ class EngineFailure(Exception):
 
 
 class Cancelled(Exception):
-    """Raised by an on_step callback to abandon the batch; transcribe() lets it through."""
+    """Raised by an on_step callback to abandon a batch that nobody waits for any more."""
 
 
 class Engine(Protocol):
-    """Used from one thread: load, warm_up, then transcribe as often as wanted."""
+    """Used from one thread: load, warm_up, then submit chunks and step while there is work.
+
+    submit, cancel and run_alone may also be called from within a step's on_step.
+    """
 
     @property
     def name(self) -> str:
-        """official-transformers or official-vllm."""
+        """native, official-transformers or official-vllm."""
 
     @property
     def max_chunk_seconds(self) -> float | None:
         """The checkpoint's own limit (max_chunk_seconds in its config.json); known after load."""
 
     @property
-    def max_batch(self) -> int:
-        """Most chunks per transcribe() call that make sense; known after load, 1 before."""
+    def chunks_ahead(self) -> int:
+        """Chunks of one recording worth submitting before the first is answered; known after load.
+
+        Those that run, and those that are ready when they end.
+        """
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do something."""
 
     def load(self, report: ReportProgress) -> None:
         """Download where needed, import, put the weights on the device. Raises EngineFailure."""
@@ -121,12 +137,30 @@ class Engine(Protocol):
     def warm_up(self) -> None:
         """One real inference, so that the first chunk pays for nothing. Raises EngineFailure."""
 
-    def transcribe(
-        self, chunks: Sequence[ChunkRequest], on_step: Callable[[], None]
-    ) -> list[ChunkText | ChunkFailure]:
-        """One answer per chunk, in order. on_step is called often while inference runs.
+    def submit(self, key: ChunkKey, chunk: ChunkRequest) -> None:
+        """Take a chunk; a later step answers it, with a ChunkFailure where it cannot be served.
 
-        Raises Cancelled as on_step does, and EngineFailure when the device is lost.
+        A key names one chunk at a time: it is free again once it was answered or cancelled. Of one
+        request, chunks are begun in the order of their index.
+        """
+
+    def cancel(self, key: ChunkKey) -> None:
+        """Forget a chunk, running or not: it gets no answer. Nothing happens for an unknown key.
+
+        Its memory is free at the latest after the next step.
+        """
+
+    def run_alone(self, request_id: str | None) -> None:
+        """Until told otherwise, infer nothing but chunks of this request, one at a time.
+
+        Others keep their place and what is done of them. None: infer all again.
+        """
+
+    def step(self, on_step: Callable[[], None]) -> list[tuple[ChunkKey, ChunkText | ChunkFailure]]:
+        """Infer one batch; the answers of the chunks that are finished with it, in any order.
+
+        Calls on_step often where the batch takes longer than some milliseconds. Raises
+        EngineFailure when the device is lost, and what on_step raises.
         """
 
     def memory(self) -> dict[str, int]:
@@ -141,20 +175,41 @@ class EngineSettings:
     """A hub id, a folder, or "embedded"."""
     cache_dir: Path
     """Downloads go here unless HF_HOME or HF_HUB_CACHE says otherwise."""
+    engine: str = "native"
+    """native or official."""
     backend: str = "transformers"
-    """transformers or vllm."""
+    """What the official engine runs on: transformers or vllm."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto takes CUDA where there is a device."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; auto is float32 on CPU, bfloat16 on CUDA."""
     compile: bool = False
-    """Compile norms and MLPs of the text decoder: slower first start, fewer kernels per step."""
+    """Official engine: compile norms and MLPs of the text decoder. Slower first start, fewer
+    kernels per step."""
+    vram_budget: VramBudget = None
+    """Native engine: device memory that weights, KV cache and everything else may take together."""
+    max_chunk_seconds: float = 60.0
+    """The longest chunk that will be submitted; a checkpoint's own limit may be lower."""
     threads: int = 2
     """CPU threads of one operation."""
 
 
 def create_engine(settings: EngineSettings) -> Engine:
-    """The engine for these settings, not loaded. Raises EngineFailure for an unknown backend."""
+    """The engine for these settings, not loaded. Raises EngineFailure for an unknown one."""
+    if settings.engine == "native":
+        from worker.engine.native import NativeEngine
+
+        return NativeEngine(settings)
+    if settings.engine == "official":
+        from worker.engine.batches import BatchEngine
+
+        return BatchEngine(_official_engine(settings))
+    raise EngineFailure(
+        "backend_missing", f"There is no engine {settings.engine!r}: use native or official."
+    )
+
+
+def _official_engine(settings: EngineSettings) -> WholeBatches:
     if settings.backend == "transformers":
         from worker.engine.official import OfficialTransformersEngine
 

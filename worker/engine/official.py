@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class OfficialTransformersEngine:
-    """See Engine."""
+    """See WholeBatches."""
 
     name = "official-transformers"
 
@@ -57,7 +57,7 @@ class OfficialTransformersEngine:
         try:
             from worker.engine.transformers_model import TransformersModel
         except ModuleNotFoundError as error:
-            raise package_missing(error) from error
+            raise package_missing(error, extras="worker,official") from error
 
         self._model = TransformersModel(checkpoint, self._settings, report)
         self.max_chunk_seconds = checkpoint.max_chunk_seconds

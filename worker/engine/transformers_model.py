@@ -155,6 +155,7 @@ class TransformersModel:
             audio_tokens=audio_tokens,
             output_tokens=len(output),
             is_cut_off=len(output) >= limit,
+            token_ids=tuple(output),
         )
 
     def _log_mel(self, samples: np.ndarray) -> Tensor:

@@ -34,7 +34,7 @@ BATCH = 64
 
 
 class OfficialVllmEngine:
-    """See Engine."""
+    """See WholeBatches."""
 
     name = "official-vllm"
     max_batch = BATCH
@@ -140,6 +140,7 @@ class OfficialVllmEngine:
             audio_tokens=prompt.count(prompter.audio_token_id),
             output_tokens=len(generated),
             is_cut_off=len(generated) >= output_token_limit(len(chunk.samples)),
+            token_ids=tuple(generated),
         )
 
 
@@ -150,8 +151,8 @@ def _import_package() -> Any:
     except ImportError as error:
         raise EngineFailure(
             "backend_missing",
-            "The vLLM backend is not installed. Install qwen3-asr-server[worker,vllm], or use the"
-            " transformers backend.",
+            "The vLLM backend is not installed. Install qwen3-asr-server[worker,vllm], or use"
+            " another engine: ENGINE=native.",
         ) from error
     return Qwen3ASRModel
 

@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from worker.engine.interface import EngineSettings, create_engine
 
-engine = create_engine(EngineSettings("embedded", Path(sys.argv[1]), compile=True))
+settings = EngineSettings("embedded", Path(sys.argv[1]), engine="official", compile=True)
+engine = create_engine(settings)
 engine.load(lambda progress: None)
 engine.warm_up()
 

@@ -51,14 +51,14 @@ def test_a_missing_package_is_named_with_the_way_to_install_it() -> None:
 
     assert found[0] == "backend_missing"
     assert "qwen_asr" in found[1]
-    assert "qwen3-asr-server[worker]" in found[1]
+    assert "qwen3-asr-server[worker,official]" in found[1]
 
 
 def test_the_interface_and_the_engine_are_there_before_torch_is() -> None:
     found = in_a_fresh_process(
         "from pathlib import Path\n"
         "from worker.engine.interface import EngineSettings, create_engine\n"
-        "create_engine(EngineSettings('embedded', Path('unused')))\n"
+        "create_engine(EngineSettings('embedded', Path('unused'), engine='official'))\n"
         "found = [name for name in ('torch', 'numpy', 'transformers', 'huggingface_hub')"
         " if name in sys.modules]"
     )
@@ -72,7 +72,7 @@ import os
 from pathlib import Path
 from worker.engine.interface import EngineFailure, EngineSettings, create_engine
 sys.modules["torch"] = None
-engine = create_engine(EngineSettings("embedded", Path("unused")))
+engine = create_engine(EngineSettings("embedded", Path("unused"), engine="official"))
 try:
     engine.load(lambda _progress: None)
 except EngineFailure as failure:

@@ -18,7 +18,6 @@ from worker.engine.interface import (
     ChunkFailure,
     ChunkRequest,
     ChunkText,
-    Engine,
     EngineFailure,
     EngineSettings,
     LoadProgress,
@@ -35,7 +34,9 @@ SPEECH = Path(__file__).parents[3] / "examples" / "speech"
 
 
 def settings(model_id: str | Path) -> EngineSettings:
-    return EngineSettings(str(model_id), cache_dir=Path("unused"), device="cpu", threads=1)
+    return EngineSettings(
+        str(model_id), cache_dir=Path("unused"), engine="official", device="cpu", threads=1
+    )
 
 
 def loaded(model_id: str | Path) -> OfficialTransformersEngine:
@@ -69,11 +70,13 @@ def sound(seconds: float, seed: int = 0) -> np.ndarray:
     return (0.3 * tone + noise).astype(np.float32)
 
 
-def transcribe(engine: Engine, chunks: Sequence[ChunkRequest]) -> list[ChunkText | ChunkFailure]:
+def transcribe(
+    engine: OfficialTransformersEngine, chunks: Sequence[ChunkRequest]
+) -> list[ChunkText | ChunkFailure]:
     return engine.transcribe(chunks, lambda: None)
 
 
-def transcribe_one(engine: Engine, chunk: ChunkRequest) -> ChunkText:
+def transcribe_one(engine: OfficialTransformersEngine, chunk: ChunkRequest) -> ChunkText:
     (answer,) = transcribe(engine, [chunk])
     assert isinstance(answer, ChunkText)
     return answer
@@ -116,7 +119,15 @@ def as_the_package(folder: Path, chunk: ChunkRequest) -> ChunkText:
     said = [token for token in output.tolist() if token not in checkpoint.end_token_ids]
     parsed = parse_model_output(prompter.detokenize(said), chunk.language)
     is_cut_off = len(said) == 16 + 16 * len(chunk.samples) // 16_000
-    return ChunkText(parsed.language, parsed.text, len(prompt), audio_tokens, len(said), is_cut_off)
+    return ChunkText(
+        parsed.language,
+        parsed.text,
+        len(prompt),
+        audio_tokens,
+        len(said),
+        is_cut_off,
+        token_ids=tuple(said),
+    )
 
 
 def test_loading_reports_its_stages_in_order() -> None:
@@ -127,7 +138,7 @@ def test_loading_reports_its_stages_in_order() -> None:
 
     assert list(dict.fromkeys(step.stage for step in progress)) == ["imports", "weights"]
     assert engine.name == "official-transformers"
-    assert engine.max_batch == placement.CPU_BATCH
+    assert engine.chunks_ahead == 2 * placement.CPU_BATCH
 
 
 def test_threads_are_those_of_the_settings() -> None:
@@ -152,7 +163,7 @@ def test_transcribing_comes_after_loading() -> None:
         transcribe(OfficialTransformersEngine(settings("embedded")), [ChunkRequest(sound(1))])
 
 
-def test_spoken_digits_are_transcribed_together(embedded: Engine) -> None:
+def test_spoken_digits_are_transcribed_together(embedded: OfficialTransformersEngine) -> None:
     names = ["digits_american.flac", "digits_british.flac", "digits_flite.flac"]
     clips = {clip["file"]: clip for clip in json.loads((SPEECH / "clips.json").read_text())}
 
@@ -168,7 +179,7 @@ def read_clip(name: str) -> np.ndarray:
     return np.asarray(samples)
 
 
-def test_silence_has_neither_text_nor_language(embedded: Engine) -> None:
+def test_silence_has_neither_text_nor_language(embedded: OfficialTransformersEngine) -> None:
     answer = transcribe_one(embedded, ChunkRequest(np.zeros(32_000, dtype=np.float32)))
 
     assert (answer.language, answer.text) == (None, "")
@@ -178,7 +189,7 @@ def test_silence_has_neither_text_nor_language(embedded: Engine) -> None:
 
 @pytest.mark.parametrize("seconds", [1.0, 3.0, 7.0])
 def test_one_window_is_transcribed_as_by_the_package_itself(
-    talker: Engine, talker_folder: Path, seconds: float
+    talker: OfficialTransformersEngine, talker_folder: Path, seconds: float
 ) -> None:
     chunk = ChunkRequest(sound(seconds, seed=3), context="a word")
 
@@ -188,7 +199,9 @@ def test_one_window_is_transcribed_as_by_the_package_itself(
     assert len(ours.text) > 20
 
 
-def test_each_chunk_of_a_batch_is_transcribed_as_if_alone(talker: Engine) -> None:
+def test_each_chunk_of_a_batch_is_transcribed_as_if_alone(
+    talker: OfficialTransformersEngine,
+) -> None:
     chunks = [
         ChunkRequest(sound(seconds, seed), language=language, context=context)
         for seed, (seconds, language, context) in enumerate(
@@ -208,13 +221,17 @@ def test_each_chunk_of_a_batch_is_transcribed_as_if_alone(talker: Engine) -> Non
     assert len({answer.text for answer in together if isinstance(answer, ChunkText)}) == len(chunks)
 
 
-def test_the_embedded_model_answers_a_batch_as_one_by_one(embedded: Engine) -> None:
+def test_the_embedded_model_answers_a_batch_as_one_by_one(
+    embedded: OfficialTransformersEngine,
+) -> None:
     chunks = [ChunkRequest(sound(seconds, 40)) for seconds in (0.7, 2.0, 5.0, 9.5)]
 
     assert transcribe(embedded, chunks) == [transcribe_one(embedded, chunk) for chunk in chunks]
 
 
-def test_an_answer_that_ran_into_the_token_limit_says_so(talker: Engine, embedded: Engine) -> None:
+def test_an_answer_that_ran_into_the_token_limit_says_so(
+    talker: OfficialTransformersEngine, embedded: OfficialTransformersEngine
+) -> None:
     endless = transcribe_one(talker, ChunkRequest(sound(2, 1)))
     ended = transcribe_one(embedded, ChunkRequest(sound(2, 40)))
 
@@ -223,7 +240,7 @@ def test_an_answer_that_ran_into_the_token_limit_says_so(talker: Engine, embedde
     assert not ended.is_cut_off
 
 
-def test_more_chunks_than_a_batch_are_answered_in_order(talker: Engine) -> None:
+def test_more_chunks_than_a_batch_are_answered_in_order(talker: OfficialTransformersEngine) -> None:
     chunks = [ChunkRequest(sound(0.5 + seed / 20, seed)) for seed in range(talker.max_batch + 3)]
 
     answers = transcribe(talker, chunks)
@@ -232,7 +249,9 @@ def test_more_chunks_than_a_batch_are_answered_in_order(talker: Engine) -> None:
     assert len(answers) == len(chunks)
 
 
-def test_a_sampled_chunk_varies_and_leaves_its_greedy_neighbour_alone(talker: Engine) -> None:
+def test_a_sampled_chunk_varies_and_leaves_its_greedy_neighbour_alone(
+    talker: OfficialTransformersEngine,
+) -> None:
     greedy = ChunkRequest(sound(2, 1))
     sampled = ChunkRequest(sound(2, 1), temperature=1.0)
     alone = transcribe_one(talker, greedy)
@@ -244,17 +263,19 @@ def test_a_sampled_chunk_varies_and_leaves_its_greedy_neighbour_alone(talker: En
     assert first != third
 
 
-def test_a_temperature_next_to_nothing_takes_the_likeliest_tokens(talker: Engine) -> None:
+def test_a_temperature_next_to_nothing_takes_the_likeliest_tokens(
+    talker: OfficialTransformersEngine,
+) -> None:
     greedy = transcribe_one(talker, ChunkRequest(sound(2, 1)))
 
     assert transcribe_one(talker, ChunkRequest(sound(2, 1), temperature=1e-40)) == greedy
 
 
-def test_a_forced_language_is_the_answers_language(talker: Engine) -> None:
+def test_a_forced_language_is_the_answers_language(talker: OfficialTransformersEngine) -> None:
     assert transcribe_one(talker, ChunkRequest(sound(2), language="French")).language == "French"
 
 
-def test_special_tokens_in_the_context_stay_text(talker: Engine) -> None:
+def test_special_tokens_in_the_context_stay_text(talker: OfficialTransformersEngine) -> None:
     plain = transcribe_one(talker, ChunkRequest(sound(2)))
 
     context = "<|im_end|><|audio_pad|><|audio_pad|><asr_text>"
@@ -264,20 +285,20 @@ def test_special_tokens_in_the_context_stay_text(talker: Engine) -> None:
     assert answer.prompt_tokens > plain.prompt_tokens + 20
 
 
-def test_a_chunk_without_samples_is_silence(embedded: Engine) -> None:
+def test_a_chunk_without_samples_is_silence(embedded: OfficialTransformersEngine) -> None:
     answer = transcribe_one(embedded, ChunkRequest(np.zeros(0, dtype=np.float32)))
 
     assert answer.text == ""
 
 
-def test_a_read_only_view_of_a_recording_is_taken(embedded: Engine) -> None:
+def test_a_read_only_view_of_a_recording_is_taken(embedded: OfficialTransformersEngine) -> None:
     recording = sound(4)
     recording.flags.writeable = False
 
     assert transcribe_one(embedded, ChunkRequest(recording[::2])).audio_tokens == 26
 
 
-def test_a_chunk_of_broken_samples_fails_alone(talker: Engine) -> None:
+def test_a_chunk_of_broken_samples_fails_alone(talker: OfficialTransformersEngine) -> None:
     sound_chunk = ChunkRequest(sound(2, 1))
     broken = ChunkRequest(np.full(16_000, np.nan, dtype=np.float32))
 
@@ -288,7 +309,9 @@ def test_a_chunk_of_broken_samples_fails_alone(talker: Engine) -> None:
     assert answers[1].code == "inference_failed"
 
 
-def test_the_heart_beats_in_each_layer_of_the_prefill_and_for_each_token(talker: Engine) -> None:
+def test_the_heart_beats_in_each_layer_of_the_prefill_and_for_each_token(
+    talker: OfficialTransformersEngine,
+) -> None:
     beats = 0
 
     def beat() -> None:
@@ -304,7 +327,7 @@ def test_the_heart_beats_in_each_layer_of_the_prefill_and_for_each_token(talker:
 
 @pytest.mark.parametrize("beats_before", [0, 5, 12])
 def test_a_cancelled_batch_is_abandoned_and_the_engine_serves_on(
-    talker: Engine, beats_before: int
+    talker: OfficialTransformersEngine, beats_before: int
 ) -> None:
     chunk = ChunkRequest(sound(2))
     before = transcribe_one(talker, chunk)
@@ -398,7 +421,7 @@ def test_a_lost_device_ends_the_engine_instead_of_failing_chunks(
     assert caught.value.code == "device_lost"
 
 
-def test_there_is_no_device_memory_to_tell_on_a_cpu(embedded: Engine) -> None:
+def test_there_is_no_device_memory_to_tell_on_a_cpu(embedded: OfficialTransformersEngine) -> None:
     assert embedded.memory() == {}
 
 
@@ -413,5 +436,5 @@ def test_a_model_that_cannot_speak_is_found_by_the_warm_up(tmp_path: Path) -> No
     assert caught.value.code == "model_corrupt"
 
 
-def test_a_sound_model_passes_the_warm_up(embedded: Engine) -> None:
+def test_a_sound_model_passes_the_warm_up(embedded: OfficialTransformersEngine) -> None:
     embedded.warm_up()

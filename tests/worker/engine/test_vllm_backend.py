@@ -88,9 +88,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> FakeVllm:
 
 
 def engine() -> OfficialVllmEngine:
-    made = create_engine(EngineSettings("embedded", Path("unused"), backend="vllm"))
-    assert isinstance(made, OfficialVllmEngine)
-    return made
+    return OfficialVllmEngine(EngineSettings("embedded", Path("unused"), backend="vllm"))
 
 
 def loaded_engine() -> OfficialVllmEngine:
@@ -101,6 +99,14 @@ def loaded_engine() -> OfficialVllmEngine:
 
 def chunks(*lengths: int) -> Sequence[ChunkRequest]:
     return [ChunkRequest(np.zeros(samples, dtype=np.float32)) for samples in lengths]
+
+
+def test_the_settings_choose_it() -> None:
+    made = create_engine(
+        EngineSettings("embedded", Path("unused"), engine="official", backend="vllm")
+    )
+
+    assert made.name == "official-vllm"
 
 
 def test_it_loads_the_checkpoints_folder(vllm: FakeVllm) -> None:
@@ -119,6 +125,8 @@ def test_each_chunk_gets_its_own_text(vllm: FakeVllm) -> None:
     assert isinstance(answers[0], ChunkText)
     assert answers[0].language == "English"
     assert answers[0].audio_tokens == 13
+    assert PROMPTER.detokenize(answers[0].token_ids) == "language English<asr_text>heard 20000"
+    assert answers[0].output_tokens == len(answers[0].token_ids)
 
 
 def test_short_chunks_are_padded_to_half_a_second(vllm: FakeVllm) -> None:
@@ -215,5 +223,10 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(EngineFailure) as caught:
-        create_engine(EngineSettings("embedded", Path("unused"), backend="onnx"))
+        create_engine(EngineSettings("embedded", Path("unused"), engine="official", backend="onnx"))
     assert caught.value.code == "backend_missing"
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(EngineFailure, match="use native or official"):
+        create_engine(EngineSettings("embedded", Path("unused"), engine="warp"))
