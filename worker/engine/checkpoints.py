@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.engine.interface import EngineFailure, ReportProgress
+from worker.model.config import is_hf_layout
 
 logger = logging.getLogger(__name__)
 
@@ -20,14 +21,18 @@ EMBEDDED = "embedded"
 _EMBEDDED_FOLDER = Path(__file__).parent.parent / "embedded" / "checkpoint"
 _SINGLE_WEIGHTS = "model.safetensors"
 _WEIGHTS_INDEX = "model.safetensors.index.json"
+_PREPROCESSOR = "preprocessor_config.json"
+_PROCESSOR = "processor_config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A complete Qwen3-ASR checkpoint on disk in the original layout."""
+    """A complete Qwen3-ASR checkpoint on disk."""
 
     folder: Path
     config: dict[str, Any]
+    is_hf_layout: bool
+    """Whether names are those of transformers 5's own port, not of the published checkpoints."""
     preprocessor: dict[str, Any]
     """Settings of the feature extractor."""
     weight_files: tuple[Path, ...]
@@ -61,11 +66,23 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(
         folder=folder,
         config=config,
-        preprocessor=_read_json(folder, "preprocessor_config.json"),
+        is_hf_layout=is_hf_layout(config),
+        preprocessor=_read_preprocessor(folder),
         weight_files=weight_files,
         end_token_ids=_end_token_ids(folder, config),
         max_chunk_seconds=_max_chunk_seconds(config),
     )
+
+
+def refuse_hf_layout(checkpoint: Checkpoint) -> None:
+    """For engines that read the published layout only. Raises EngineFailure."""
+    if checkpoint.is_hf_layout:
+        raise EngineFailure(
+            "unsupported_model",
+            "This checkpoint has the layout of transformers 5 (its name ends in -hf), which only"
+            " ENGINE=native reads. Set that, or MODEL_ID to the original checkpoint, for example"
+            " Qwen/Qwen3-ASR-1.7B.",
+        )
 
 
 def is_complete(folder: Path) -> bool:
@@ -82,28 +99,49 @@ def refuse_other_models_in(folder: Path) -> None:
     _refuse_other_models(_read_json(folder, "config.json"))
 
 
+def weights_damaged() -> EngineFailure:
+    """What is told of weight files that are damaged or incomplete."""
+    return EngineFailure(
+        "model_corrupt",
+        "The checkpoint's weights are damaged or incomplete. Delete the checkpoint and let it be"
+        " downloaded again, or restore the folder.",
+    )
+
+
 def _refuse_other_models(config: dict[str, Any]) -> None:
-    if "thinker_config" not in config:
-        if config.get("model_type") == "qwen3_asr":
+    thinker = config.get("thinker_config")
+    if thinker is None:
+        if config.get("model_type") != "qwen3_asr":
             raise EngineFailure(
                 "unsupported_model",
-                "This checkpoint has the layout of transformers 5 (its name ends in -hf). Set"
-                " MODEL_ID to the original one, for example Qwen/Qwen3-ASR-1.7B.",
+                "This is not a Qwen3-ASR checkpoint. Set MODEL_ID to Qwen/Qwen3-ASR-1.7B,"
+                " Qwen/Qwen3-ASR-0.6B, a folder with such a model, or embedded.",
             )
-        raise EngineFailure(
-            "unsupported_model",
-            "This is not a Qwen3-ASR checkpoint. Set MODEL_ID to Qwen/Qwen3-ASR-1.7B,"
-            " Qwen/Qwen3-ASR-0.6B, a folder with such a model, or embedded.",
+        # In this layout the aligner differs by its head alone.
+        is_aligner = "TokenClassification" in str(config.get("architectures"))
+    elif isinstance(thinker, dict):
+        is_aligner = "classify_num" in thinker or "forced_aligner" in str(
+            thinker.get("model_type", "")
         )
-    thinker = config["thinker_config"]
-    if not isinstance(thinker, dict):
+    else:
         raise _corrupt("config.json")
-    if "forced_aligner" in str(thinker.get("model_type", "")) or "classify_num" in thinker:
+    if is_aligner:
         raise EngineFailure(
             "unsupported_model",
             "This is the forced aligner, which gives times to a known text and transcribes"
             " nothing. Set MODEL_ID to Qwen/Qwen3-ASR-1.7B or Qwen/Qwen3-ASR-0.6B.",
         )
+
+
+def _read_preprocessor(folder: Path) -> dict[str, Any]:
+    """Of a file of its own, or where that is missing of processor_config.json: transformers 5
+    writes one file for all parts of a processor."""
+    if (folder / _PREPROCESSOR).is_file() or not (folder / _PROCESSOR).is_file():
+        return _read_json(folder, _PREPROCESSOR)
+    nested = _read_json(folder, _PROCESSOR).get("feature_extractor")
+    if not isinstance(nested, dict):
+        raise _corrupt(_PROCESSOR)
+    return nested
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from worker.engine.checkpoints import Checkpoint
-from worker.engine.interface import EngineFailure, LoadProgress, ReportProgress
+from worker.engine.checkpoints import Checkpoint, weights_damaged
+from worker.engine.interface import LoadProgress, ReportProgress
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _copy_weights(model: Any, files: Sequence[Path], report: ReportProgress) -> 
                     report(LoadProgress("weights", done_bytes, total_bytes))
         except (SafetensorError, OSError) as error:
             logger.error("weights could not be read: %s", error)
-            raise _damaged() from error
+            raise weights_damaged() from error
     report(LoadProgress("weights", total_bytes, total_bytes))
     return loaded
 
@@ -91,7 +91,7 @@ def _copy(targets: dict[str, Any], name: str, tensor: torch.Tensor) -> None:
             tuple(tensor.shape),
             tuple(target.shape),
         )
-        raise _damaged()
+        raise weights_damaged()
     with torch.no_grad():
         target.copy_(tensor)
 
@@ -103,12 +103,4 @@ def _require_all(model: Any, loaded: set[str]) -> None:
     missing = [name for name, value in parameters.items() if value.data_ptr() not in filled]
     if missing:
         logger.error("the checkpoint lacks %d tensors, first=%s", len(missing), missing[0])
-        raise _damaged()
-
-
-def _damaged() -> EngineFailure:
-    return EngineFailure(
-        "model_corrupt",
-        "The checkpoint's weights are damaged or incomplete. Delete the checkpoint and let it be"
-        " downloaded again, or restore the folder.",
-    )
+        raise weights_damaged()

@@ -1,10 +1,16 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.worker.engine.checkpoint_folders import EMBEDDED, copied, edit_json
-from worker.engine.checkpoints import is_complete, read_checkpoint, resolve_checkpoint
+from worker.engine.checkpoints import (
+    is_complete,
+    read_checkpoint,
+    refuse_hf_layout,
+    resolve_checkpoint,
+)
 from worker.engine.interface import EngineFailure, LoadProgress
 
 
@@ -81,14 +87,66 @@ def test_an_index_cannot_name_files_outside_its_folder(tmp_path: Path) -> None:
     assert refusal(folder).code == "model_corrupt"
 
 
-def test_the_layout_of_transformers_5_is_refused_with_the_way_out(tmp_path: Path) -> None:
+def in_hf_layout(folder: Path, architecture: str = "Qwen3ASRForConditionalGeneration") -> Path:
+    """config.json with the entries of transformers 5's, the other files unchanged."""
+    copied(folder)
+
+    def rewrite(config: dict[str, Any]) -> None:
+        thinker = config.pop("thinker_config")
+        config.update(
+            architectures=[architecture],
+            audio_config=thinker["audio_config"],
+            text_config=thinker["text_config"],
+        )
+
+    edit_json(folder / "config.json", rewrite)
+    return folder
+
+
+def test_the_layout_of_transformers_5_is_told_from_the_published_one(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(in_hf_layout(tmp_path))
+
+    assert checkpoint.is_hf_layout
+    assert checkpoint.end_token_ids == read_checkpoint(EMBEDDED).end_token_ids
+    assert not read_checkpoint(EMBEDDED).is_hf_layout
+
+
+def test_an_engine_may_refuse_the_layout_of_transformers_5_with_the_way_out(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(EngineFailure) as caught:
+        refuse_hf_layout(read_checkpoint(in_hf_layout(tmp_path)))
+
+    assert caught.value.code == "unsupported_model"
+    assert "ENGINE=native" in caught.value.message
+    assert "Qwen/Qwen3-ASR-1.7B" in caught.value.message
+    refuse_hf_layout(read_checkpoint(EMBEDDED))
+
+
+def test_the_feature_extractor_is_found_inside_the_processor(tmp_path: Path) -> None:
     folder = copied(tmp_path)
-    edit_json(folder / "config.json", lambda config: config.pop("thinker_config"))
+    alone = json.loads((folder / "preprocessor_config.json").read_text())
+    whole = {"feature_extractor": alone, "processor_class": "Qwen3ASRProcessor"}
+    (folder / "processor_config.json").write_text(json.dumps(whole))
+    (folder / "preprocessor_config.json").unlink()
+
+    assert read_checkpoint(folder).preprocessor == alone
+
+
+def test_a_processor_without_feature_extractor_is_refused(tmp_path: Path) -> None:
+    folder = copied(tmp_path, without=("preprocessor_config.json",))
+    (folder / "processor_config.json").write_text('{"processor_class": "Qwen3ASRProcessor"}')
 
     failure = refusal(folder)
-    assert failure.code == "unsupported_model"
-    assert "-hf" in failure.message
-    assert "Qwen/Qwen3-ASR-1.7B" in failure.message
+    assert failure.code == "model_corrupt"
+    assert "processor_config.json" in failure.message
+
+
+def test_a_configuration_of_another_shape_is_damaged(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    edit_json(folder / "config.json", lambda config: config.update(thinker_config=[]))
+
+    assert refusal(folder).code == "model_corrupt"
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
@@ -108,6 +166,13 @@ def test_the_forced_aligner_is_refused(tmp_path: Path) -> None:
     )
 
     failure = refusal(folder)
+    assert failure.code == "unsupported_model"
+    assert "aligner" in failure.message
+
+
+def test_the_forced_aligner_is_refused_in_the_layout_of_transformers_5(tmp_path: Path) -> None:
+    failure = refusal(in_hf_layout(tmp_path, architecture="Qwen3ASRForTokenClassification"))
+
     assert failure.code == "unsupported_model"
     assert "aligner" in failure.message
 
