@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from worker.engine.checkpoints import read_checkpoint, resolve_checkpoint
+from worker.engine.checkpoints import read_checkpoint, refuse_hf_layout, resolve_checkpoint
 from worker.engine.imports import package_missing
 from worker.engine.interface import (
     SAMPLE_RATE,
@@ -50,6 +50,7 @@ class OfficialTransformersEngine:
         # Found and checked first: a wrong MODEL_ID is told before seconds of imports.
         folder = resolve_checkpoint(self._settings.model_id, self._settings.cache_dir, report)
         checkpoint = read_checkpoint(folder)
+        refuse_hf_layout(checkpoint)
         report(LoadProgress("imports"))
         # Read once, when torch loads its OpenMP. Idle threads that spin starve working ones where
         # cores are shared: eight chunks took 7.2 s so, and 0.7 s with threads that sleep.

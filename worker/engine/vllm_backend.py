@@ -10,7 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from worker.engine.checkpoints import Checkpoint, read_checkpoint, resolve_checkpoint
+from worker.engine.checkpoints import (
+    Checkpoint,
+    read_checkpoint,
+    refuse_hf_layout,
+    resolve_checkpoint,
+)
 from worker.engine.interface import (
     SAMPLE_RATE,
     Cancelled,
@@ -49,6 +54,7 @@ class OfficialVllmEngine:
     def load(self, report: ReportProgress) -> None:
         folder = resolve_checkpoint(self._settings.model_id, self._settings.cache_dir, report)
         checkpoint = read_checkpoint(folder)
+        refuse_hf_layout(checkpoint)
         report(LoadProgress("imports"))
         package = _import_package()
         report(LoadProgress("weights"))
