@@ -50,7 +50,7 @@ class AudioEncoder:
         """Windows (mel_bins, 1 to window_frames frames) -> audio tokens of each, in order
         (audio_tokens(frames), output_width)."""
         encoded: dict[int, Tensor] = {}
-        for group in _of_similar_length([self._tokens(window) for window in windows]):
+        for group in similar_lengths([self._tokens(window) for window in windows]):
             members = [windows[index] for index in group]
             encoded |= zip(group, self._encode_together(members), strict=True)
         return [encoded[index] for index in range(len(windows))]
@@ -128,7 +128,7 @@ class AudioEncoder:
         return functional.linear(widened, *self._parameters.projector_out)
 
 
-def _of_similar_length(tokens: Sequence[int]) -> list[list[int]]:
+def similar_lengths(tokens: Sequence[int]) -> list[list[int]]:
     """Groups of indices in which none is shorter than the longest by more than _MOST_PADDING."""
     groups: list[list[int]] = []
     for index in sorted(range(len(tokens)), key=tokens.__getitem__, reverse=True):
@@ -157,7 +157,7 @@ def _norm(hidden: Tensor, affine: Affine) -> Tensor:
 
 
 def _key_mask(counts: Tensor, tokens: int) -> Tensor:
-    """True where a key may be seen (windows, 1, 1, tokens); never nowhere, which would be NaN."""
+    """True where a key may be seen (windows, 1, 1, tokens); nowhere gives NaN in some kernels."""
     positions = torch.arange(tokens, dtype=torch.int32, device=counts.device)
     return (positions < counts.clamp(min=1)[:, None])[:, None, None, :]
 
