@@ -87,8 +87,8 @@ class Scheduler:
         """Free ones, a heap: the lowest first, so that tables stay dense."""
         self._preempted: dict[tuple[str, int], Sequence] = {}
         self._rotation: dict[Sequence, int] = {}
-        """By file sequence, the decode step it last took part in."""
-        self._decode_steps = 0
+        """By file sequence, when it last had a decode step, counted in rows of files."""
+        self._file_rows_launched = 0
         self._steps_without_files = 0
         """Decode steps in a row that left out files that were ready."""
         self._alone: str | None = None
@@ -149,6 +149,13 @@ class Scheduler:
         preempted = list(self._preempted.values())
         self._preempted.clear()
         return preempted
+
+    def halve_limit_of(self, batch: Batch) -> None:
+        """This batch was too large for the device's memory: from now on, at most half of it."""
+        if isinstance(batch, Encode):
+            self._most_windows = max(1, min(self._most_windows, batch.windows // 2))
+        elif isinstance(batch, Extend):
+            self._most_tokens = max(LEAST_TOKENS, min(self._most_tokens, batch.tokens // 2))
 
     # --- batches ----------------------------------------------------------------------------
 
@@ -235,11 +242,11 @@ class Scheduler:
             return None
         left_out = bool(files) and len(rows) == len(live)
         self._steps_without_files = self._steps_without_files + 1 if left_out else 0
-        self._decode_steps += 1
         for sequence in rows:
             sequence.decoded_tokens += 1
             if not sequence.is_live:
-                self._rotation[sequence] = self._decode_steps
+                self._file_rows_launched += 1
+                self._rotation[sequence] = self._file_rows_launched
         self._round.end()
         return DecodeStep(tuple(rows))
 

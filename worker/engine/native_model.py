@@ -15,6 +15,7 @@ from torch import Tensor
 
 from worker.engine import placement
 from worker.engine.checkpoints import Checkpoint
+from worker.engine.cuda_graphs import GraphCache
 from worker.engine.interface import (
     SAMPLE_RATE,
     ChunkFailure,
@@ -203,7 +204,7 @@ class NativeModel:
             kv_rows=self.plan.kv_tokens,
             slots=self.plan.limits.rows,
             spare_row=spare.start,
-            uses_graphs=uses_graphs,
+            graphs=GraphCache() if uses_graphs else None,
         )
         return runner, arena
 

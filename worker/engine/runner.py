@@ -66,10 +66,10 @@ class Runner:
         kv_rows: int,
         slots: int,
         spare_row: int,
-        uses_graphs: bool,
+        graphs: GraphCache | None,
     ) -> None:
-        """`spare_row` is the first row of a region that padding may write: the largest token bucket
-        many rows where graphs are used."""
+        """`spare_row` is the first row of a region that padding may write: as many as the largest
+        bucket of tokens has, where graphs are used."""
         embedding = parameters.decoder.embedding
         self.device = embedding.device
         self._encoder = AudioEncoder(parameters.encoder, parameters.config.audio)
@@ -79,7 +79,7 @@ class Runner:
         self._spare_slot = slots
         self._spare_row = spare_row
         self._newest = torch.zeros(slots + 1, dtype=torch.int64, device=self.device)
-        self._graphs = GraphCache() if uses_graphs else None
+        self._graphs = graphs
 
     def __repr__(self) -> str:
         return f"<Runner on {self.device}, {self.cache!r}, graphs {self._graphs!r}>"
@@ -313,8 +313,11 @@ def _drawn(scores: Tensor, temperature: float, generator: torch.Generator) -> Te
 
 
 def _to_host(tensor: Tensor | None) -> Tensor | None:
-    """A copy on its way to pinned memory, valid once the device has come so far."""
+    """A copy, on its way to pinned memory where there is a device, valid once that has come so far.
+
+    A copy on the CPU too: a graph's next replay overwrites what it put out.
+    """
     if tensor is None or tensor.device.type == "cpu":
-        return tensor
+        return None if tensor is None else tensor.clone()
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return pinned.copy_(tensor, non_blocking=True)
