@@ -19,6 +19,8 @@ LARGEST_CLASS = 16
 """No batch has more than 2^16 windows, tokens or rows."""
 BATCHES_REMEMBERED = 9
 BATCHES_TO_COUNT = 2
+PRIOR_HOLDS = 2.0
+"""A prior is about right when it is wrong by this factor at most."""
 STEEPEST = 1.5
 """A class costs at most so much more than in proportion to the next smaller one known. Without it
 two hiccups in a row would make a size unaffordable, and so never tried again."""
@@ -152,15 +154,15 @@ class CostCurve:
             return
         below: int | None = None
         for number in range(LARGEST_CLASS + 1):
-            if number not in known and below is None:
-                piece = self._scaled(known[min(known)])
-            elif number not in known:
-                # In proportion, which errs on the high side: a batch has a fixed cost too.
-                piece = self._proportional(number, below)
-            else:
-                piece = self._scaled(known[number])
+            above = min((other for other in known if other >= number), default=None)
+            if above is not None:
+                piece = self._scaled(known[above])
                 if below is not None:
                     piece = self._less_steep(piece, number, below)
+            else:
+                assert below is not None
+                piece = self._beyond(below, known)
+            if number in known:
                 below = number
             self._pieces[number] = piece
         self._join()
@@ -168,14 +170,22 @@ class CostCurve:
     def _scaled(self, ratio: float) -> LinearCost:
         return LinearCost(self._prior.fixed * ratio, self._prior.each * ratio)
 
-    def _proportional(self, number: int, below: int | None) -> LinearCost:
-        assert below is not None
+    def _beyond(self, below: int, known: dict[int, float]) -> LinearCost:
+        """Above the largest known class the prior is believed as long as it proved about right.
+
+        Else in proportion, which errs on the high side, as a batch has a fixed cost too.
+        """
+        if 1 / PRIOR_HOLDS <= known[below] <= PRIOR_HOLDS:
+            return self._scaled(known[below])
+        return self._proportional(below)
+
+    def _proportional(self, below: int) -> LinearCost:
         size = 1 << below
         return LinearCost(0.0, self._pieces[below].seconds(size) / size)
 
     def _less_steep(self, piece: LinearCost, number: int, below: int) -> LinearCost:
         size = 1 << number
-        most = STEEPEST * self._proportional(number, below).seconds(size)
+        most = STEEPEST * self._proportional(below).seconds(size)
         share = min(1.0, most / piece.seconds(size))
         return LinearCost(piece.fixed * share, piece.each * share)
 
