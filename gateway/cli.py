@@ -32,7 +32,7 @@ docs/configuration.md has all of them. To try it:
   MODEL_ID=embedded qwen3-asr serve
   curl -F file=@recording.wav http://127.0.0.1:8000/v1/audio/transcriptions
 """
-WORKER_MODULES = ("torch", "qwen_asr", "librosa", "soundfile", "av")
+WORKER_MODULES = ("torch", "numpy", "safetensors", "tokenizers", "huggingface_hub", "av")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -25,14 +25,16 @@ def base_requirements() -> list[Requirement]:
     return [Requirement(line) for line in pyproject()["project"]["dependencies"]]
 
 
+def extra(name: str) -> list[Requirement]:
+    """What one extra adds."""
+    lines = pyproject()["project"]["optional-dependencies"][name]
+    return [Requirement(line) for line in lines]
+
+
 def installed_requirements() -> list[Requirement]:
-    """What scripts/set-up installs: base, extra `worker`, group `dev`."""
-    project = pyproject()
-    lines = [
-        *project["project"]["optional-dependencies"]["worker"],
-        *project["dependency-groups"]["dev"],
-    ]
-    return base_requirements() + [Requirement(line) for line in lines]
+    """What scripts/set-up installs: base, extras `worker` and `official`, group `dev`."""
+    development = [Requirement(line) for line in pyproject()["dependency-groups"]["dev"]]
+    return base_requirements() + extra("worker") + extra("official") + development
 
 
 def needed_by(requirements: list[Requirement], *, stop_at: str = "") -> set[str]:

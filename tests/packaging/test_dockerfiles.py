@@ -1,5 +1,6 @@
 import fnmatch
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -135,6 +136,37 @@ def test_the_worker_image_can_compile_kernels() -> None:
 
     assert {"gcc", "g++", "libc6-dev", "python3-dev"} <= set(stage.split())
     assert last_stage("Dockerfile.worker")[0] == ("FROM", "python")
+
+
+@pytest.mark.parametrize(
+    ("engine", "backend", "extras"),
+    [
+        ("native", "transformers", "[worker]"),
+        ("native", "vllm", "[worker]"),
+        ("official", "transformers", "[worker,official]"),
+        ("official", "vllm", "[worker,vllm]"),
+        ("rocket", "transformers", ""),
+        ("official", "tea", ""),
+    ],
+)
+def test_the_worker_image_has_the_packages_of_the_engine_asked_for(
+    engine: str, backend: str, extras: str
+) -> None:
+    [install] = [
+        arguments
+        for name, arguments in instructions("Dockerfile.worker")
+        if name == "RUN" and "case" in arguments
+    ]
+    said = subprocess.run(
+        ["sh", "-c", install.replace("/opt/qwen3-asr/bin/pip", "echo")],
+        env={**os.environ, "ENGINE": engine, "BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert said.stdout.strip().removeprefix("install ").split(" ")[-1].strip(".") == extras
+    assert (said.returncode == 0) == bool(extras)
 
 
 def test_the_gateway_image_stays_below_its_budget() -> None:

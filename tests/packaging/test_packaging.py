@@ -10,21 +10,32 @@ import pytest
 import gateway
 import protocol
 import worker
+from gateway.cli import WORKER_MODULES
 from gateway.version import VERSION
-from tests.packaging.project import REPOSITORY, pyproject
+from tests.packaging.project import (
+    REPOSITORY,
+    base_requirements,
+    extra,
+    needed_by,
+    pyproject,
+)
 
 HEAVY = ("torch", "numpy", "transformers", "qwen_asr", "librosa", "soundfile", "soxr", "av")
 
-BLOCK_HEAVY_IMPORTS = f"""
+# Of the extra "official", or needed by it alone.
+OFFICIAL = ("qwen_asr", "transformers", "accelerate", "gradio", "librosa", "soundfile", "soxr")
+
+BLOCK_IMPORTS = """
 import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {HEAVY!r}:
-            raise ImportError(f"{{name}} was imported without the worker's packages")
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError(f"{{name}} was imported, which is not installed")
 
 sys.meta_path.insert(0, Blocker())
 """
+BLOCK_HEAVY_IMPORTS = BLOCK_IMPORTS.format(blocked=HEAVY)
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -126,6 +137,37 @@ def test_gateway_and_supervisor_work_without_the_packages_of_the_engine(module: 
     imported = _run("-c", f"{BLOCK_HEAVY_IMPORTS}\nimport {module}")
 
     assert imported.returncode == 0, imported.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "worker.process",
+        "worker.audio.decode_child",
+        "worker.engine.native",
+        "worker.engine.native_model",
+    ],
+)
+def test_the_native_engine_works_without_the_official_package(module: str) -> None:
+    imported = _run("-c", f"{BLOCK_IMPORTS.format(blocked=OFFICIAL)}\nimport {module}")
+
+    assert imported.returncode == 0, imported.stderr
+
+
+def test_a_worker_has_the_official_package_only_where_asked_for() -> None:
+    names = {name.replace("_", "-") for name in OFFICIAL}
+
+    assert needed_by(base_requirements() + extra("worker")) & names == set()
+    assert {"qwen-asr", "transformers", "librosa"} <= needed_by(extra("official"))
+    assert "qwen3-asr-server[official]" in {str(one) for one in extra("vllm")}
+
+
+def test_each_module_whose_absence_serve_notices_is_of_the_worker_packages() -> None:
+    missing = set(WORKER_MODULES) - {
+        one.name.replace("-", "_") for one in extra("worker") if one.marker is None
+    }
+
+    assert missing == set()
 
 
 def test_serve_says_which_packages_a_base_installation_lacks() -> None:

@@ -12,7 +12,7 @@ def _bare_package(name: str) -> None:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is None:
         raise ModuleNotFoundError(
-            f"{name} is not installed: pip install 'qwen3-asr-server[worker]'"
+            f"{name} is not installed: pip install 'qwen3-asr-server[worker,official]'"
         )
     package = ModuleType(name)
     package.__path__ = list(spec.submodule_search_locations)
