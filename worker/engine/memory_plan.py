@@ -109,13 +109,13 @@ def _does_not_fit(
     allowed = allowed_bytes(budget, free_bytes)
     return EngineFailure(
         "out_of_memory",
-        f"The model needs {_gigabytes(parameter_bytes + kv_bytes)} (weights"
-        f" {_gigabytes(parameter_bytes)}, the longest chunk {_gigabytes(kv_bytes)}) and"
-        f" {_gigabytes(working)} to work with; {_gigabytes(free_bytes)} are free, of which it may"
-        f" take {_gigabytes(allowed)}. End what else uses the device, raise VRAM_BUDGET, lower"
+        f"The model needs {_amount(parameter_bytes + kv_bytes)} (weights"
+        f" {_amount(parameter_bytes)}, the longest chunk {_amount(kv_bytes)}) and"
+        f" {_amount(working)} to work with; {_amount(free_bytes)} are free, of which it may"
+        f" take {_amount(allowed)}. End what else uses the device, raise VRAM_BUDGET, lower"
         " MAX_CHUNK_SECONDS, or use a smaller model (Qwen/Qwen3-ASR-0.6B).",
     )
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+def _amount(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
