@@ -86,10 +86,11 @@ def test_speech_is_encoded_as_by_the_package(name: str) -> None:
 
 
 def log_mel_of(name: str) -> Tensor:
+    folder = embedded_model().folder  # first: it imports transformers as the engine does
     from transformers.models.whisper.feature_extraction_whisper import WhisperFeatureExtractor
 
     samples, _rate = soundfile.read(SPEECH / name, dtype="float32")
-    extractor = WhisperFeatureExtractor.from_pretrained(embedded_model().folder)
+    extractor = WhisperFeatureExtractor.from_pretrained(folder)
     features = extractor(samples, sampling_rate=16_000, truncation=False, return_tensors="pt")
     found: Tensor = features["input_features"][0]
     return found

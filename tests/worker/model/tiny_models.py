@@ -4,6 +4,7 @@ weights. Tokenizer and preprocessor are the embedded checkpoint's."""
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.worker.engine.checkpoint_folders import EMBEDDED, copied, edit_json
@@ -23,6 +24,7 @@ from worker.model.config import read_model_config
 from worker.model.parameters import ModelParameters
 
 CPU = torch.device("cpu")
+END_TOKENS = (480, 481)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,10 @@ def loaded(folder: Path) -> TinyModel:
 
 
 def write_checkpoint(folder: Path, shape: TinyShape) -> Path:
-    """A loadable checkpoint with random weights under which tokens vary with all of the audio."""
+    """A loadable checkpoint with random weights under which tokens vary with all of the audio.
+
+    It talks to its limit: end tokens have score 0, and among hundreds some other has more.
+    """
     copied(folder, without=("model.safetensors",))
     edit_json(folder / "config.json", lambda config: _reshape(config["thinker_config"], shape))
     modeling = import_modeling()
@@ -105,8 +110,46 @@ def write_checkpoint(folder: Path, shape: TinyShape) -> Path:
         for name, tensor in model.state_dict().items()
         if not (shape.is_tied and "lm_head" in name)
     }
+    for name in tensors.keys() & {"thinker.model.embed_tokens.weight", "thinker.lm_head.weight"}:
+        tensors[name][list(END_TOKENS)] = 0.0
     save_file(tensors, folder / "model.safetensors")
     return folder
+
+
+def in_hf_layout(source: Path, folder: Path) -> Path:
+    """A copy of a published checkpoint with the names of transformers 5's own port."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    tensors = load_file(source / "model.safetensors")
+    save_file({_hf_name(name): tensors[name] for name in tensors}, folder / "model.safetensors")
+    edit_json(folder / "config.json", _to_hf_config)
+    return folder
+
+
+def _hf_name(name: str) -> str:
+    for published, port in {
+        "thinker.audio_tower.proj1": "model.multi_modal_projector.linear_1",
+        "thinker.audio_tower.proj2": "model.multi_modal_projector.linear_2",
+        "thinker.audio_tower": "model.audio_tower",
+        "thinker.model": "model.language_model",
+        "thinker.lm_head": "lm_head",
+    }.items():
+        if name.startswith(published):
+            return port + name.removeprefix(published)
+    raise ValueError(f"no place in the port for {name}")
+
+
+def _to_hf_config(config: dict[str, Any]) -> None:
+    thinker = config.pop("thinker_config")
+    text = thinker["text_config"]
+    rope = {
+        "rope_theta": text.pop("rope_theta"),
+        "rope_type": text.pop("rope_scaling")["rope_type"],
+    }
+    config |= {
+        "audio_config": thinker["audio_config"],
+        "text_config": text | {"rope_parameters": rope},
+        "tie_word_embeddings": text["tie_word_embeddings"],
+    }
 
 
 @cache
