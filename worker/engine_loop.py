@@ -57,7 +57,7 @@ class EngineLoop:
         self._recordings: dict[str, Recording] = {}
         self._feeders: dict[str, Feeder] = {}
         self._submitted: dict[str, dict[int, ChunkRequest]] = {}
-        """Chunks the engine has and has not answered, at most `chunks_ahead` of a recording."""
+        """Chunks the engine has and has not answered, by request: at most its `chunks_ahead`."""
         self._alone: str | None = None
         """The request that nothing else may be inferred beside."""
         # Bounded: chunks by `chunks_ahead` a recording, messages by capacity and credit.

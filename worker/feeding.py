@@ -23,6 +23,7 @@ from worker.audio.decoding import (
     DecodingClosed,
     UndecodableAudio,
 )
+from worker.chunks_ahead import ChunksAhead
 from worker.fetching import Fetch, UploadLost, fetched_upload
 from worker.mailbox import Mailbox, Pieces
 from worker.recordings import Recording
@@ -77,8 +78,7 @@ class FeedingTools:
     decoding_slots: threading.Semaphore
     """Held while a block is decoded: few decoders use the CPU at a time, and none that waits for
     inference keeps others from it."""
-    chunks_ahead: int
-    """Chunks of one recording that are cut and not finished, at most."""
+    chunks_ahead: ChunksAhead
     limits: DecodeLimits
     new_chunker: Callable[[], Chunker]
     mailbox: Mailbox
@@ -93,7 +93,6 @@ class Feeder:
     def __init__(self, recording: Recording, tools: FeedingTools) -> None:
         self._recording = recording
         self._tools = tools
-        self._ahead = threading.Semaphore(tools.chunks_ahead)
         self._stopped = threading.Event()
         self._decoded: DecodedAudio | None = None
         self._pieces: Pieces | None = None
@@ -109,12 +108,12 @@ class Feeder:
 
     def chunk_finished(self) -> None:
         """A delivered chunk is transcribed, or needs no inference: another one may be cut."""
-        self._ahead.release()
+        self._tools.chunks_ahead.give_back(self)
 
     def stop(self) -> None:
         """Give up: the decoder is killed, and at most what is being delivered now still arrives."""
         self._stopped.set()
-        self._ahead.release()
+        self._tools.chunks_ahead.forget(self)
         if self._pieces is not None:
             self._pieces.put(None)
         with self._lock:
@@ -186,8 +185,7 @@ class Feeder:
 
     def _hand_over(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
-            self._ahead.acquire()
-            if self._stopped.is_set():
+            if not self._tools.chunks_ahead.take(self, self._stopped.is_set):
                 return
             self._deliver(ChunkCut(self._recording, chunk))
 

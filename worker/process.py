@@ -17,6 +17,7 @@ from protocol import sockets
 from protocol.transcription import Hello
 from worker.audio.chunking import Chunker
 from worker.audio.decoding import AudioDecoder, DecodeLimits
+from worker.chunks_ahead import ChunksAhead
 from worker.clock import monotonic
 from worker.engine.interface import (
     Engine,
@@ -110,7 +111,7 @@ def serve(engine: Engine, settings: WorkerSettings, epoch: int, status: StatusWr
         tools = FeedingTools(
             decoder=decoder,
             decoding_slots=threading.Semaphore(settings.decoders),
-            chunks_ahead=engine.chunks_ahead,
+            chunks_ahead=ChunksAhead(engine.chunks_ahead),
             limits=DecodeLimits(max_seconds=settings.max_audio_seconds),
             new_chunker=lambda: Chunker(
                 target_seconds=min(settings.chunk_seconds, max_chunk_seconds),
