@@ -294,15 +294,27 @@ def _require_all(missing: Sequence[str]) -> None:
         raise weights_damaged()
 
 
-# Gains above 1 where attention mixes, so that every token hangs on all of the audio.
-_MIXING = ("v_proj.weight", "o_proj.weight", "out_proj.weight")
+# Gains above 1 let attention choose instead of averaging, and speech outweigh what the activations
+# add to any input; without them all inputs give a deep random model the same token.
+_GAINS = {
+    "conv2d1.weight": 2.0,
+    "conv2d2.weight": 2.0,
+    "conv2d3.weight": 2.0,
+    "q_proj.weight": 3.0,
+    "k_proj.weight": 3.0,
+    "v_proj.weight": 3.0,
+    "o_proj.weight": 3.0,
+    "out_proj.weight": 3.0,
+    "q_norm.weight": 3.0,
+    "k_norm.weight": 3.0,
+}
 
 
 def _scaled(name: str, drawn: Tensor) -> Tensor:
     """Standard normal values as weights: matrices keep the size of what passes through them."""
+    gain = _GAINS.get(".".join(name.split(".")[-2:]), 1.0)
     if drawn.dim() > 1:
-        gain = 3.0 if name.endswith(_MIXING) else 1.0
-        return drawn * gain * drawn[0].numel() ** -0.5
+        return drawn * (gain * drawn[0].numel() ** -0.5)
     if name.endswith(".bias"):
         return drawn * 0.1
-    return 1 + drawn * 0.1
+    return gain * (1 + drawn * 0.1)

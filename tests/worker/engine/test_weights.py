@@ -14,13 +14,16 @@ from tests.worker.engine.checkpoint_folders import EMBEDDED, copied, edit_json
 from worker.engine.checkpoints import read_checkpoint
 from worker.engine.interface import EngineFailure, LoadProgress
 from worker.engine.weights import load_parameters, parameter_bytes, random_parameters
+from worker.model.audio_encoder import AudioEncoder
 from worker.model.config import (
     AudioEncoderConfig,
     ModelConfig,
     TextDecoderConfig,
     read_model_config,
 )
+from worker.model.operations import TorchOperations, packed_extents
 from worker.model.parameters import Affine, ModelParameters
+from worker.model.text_decoder import KvCache, PackedTokens, TextDecoder
 
 CPU = torch.device("cpu")
 PREFIX = "thinker."
@@ -337,3 +340,36 @@ def test_random_models_are_the_same_for_the_same_seed_and_in_each_type() -> None
     for one, same, different in zip(*map(all_tensors, (first, again, other)), strict=True):
         assert torch.equal(one.bfloat16(), same)
         assert not torch.equal(one, different)
+
+
+def random_scores(dtype: torch.dtype, seeds: range, layers: int = 28) -> Tensor:
+    """Scores of the token after 104 audio tokens of noise: (seeds, vocabulary)."""
+    config = read_model_config(read_checkpoint(EMBEDDED).config)
+    deep = ModelConfig(replace(config.audio, layers=24), replace(config.text, layers=layers))
+    parameters = random_parameters(deep, device=CPU, dtype=dtype)
+    mels = [torch.randn(128, 800, generator=torch.Generator().manual_seed(s)) for s in seeds]
+    audio = AudioEncoder(parameters.encoder, deep.audio).encode([mel.to(dtype) for mel in mels])
+    decoder = TextDecoder(parameters.decoder, deep.text, TorchOperations())
+    cache = KvCache(deep.text, sum(map(len, audio)), CPU, dtype)
+    rows = torch.arange(cache.rows)
+    counts = [len(tokens) for tokens in audio]
+    spans = [(104 * index, count) for index, count in enumerate(counts)]
+    tokens = PackedTokens(rows % 104, rows, packed_extents(spans, counts, CPU))
+    hidden = decoder.forward(torch.cat(audio), tokens, cache)
+    return decoder.scores(hidden[103::104]).float()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_random_models_as_deep_as_the_published_have_finite_scores(dtype: torch.dtype) -> None:
+    scores = random_scores(dtype, range(2))
+
+    assert scores.isfinite().all()
+    assert 0.1 < scores.std() < 100
+
+
+def test_scores_of_random_models_hang_on_the_audio() -> None:
+    scores = random_scores(torch.float32, range(6))
+
+    spread = scores.std(dim=0).mean() / scores.std()
+    assert spread > 0.25
+    assert len(set(scores.argmax(dim=1).tolist())) > 2
