@@ -46,27 +46,33 @@ class GraphCache:
 
     def __init__(self, capture: Capture | None = None) -> None:
         self._capture = capture or CudaCapture()
-        self._graphs: dict[Hashable, _Graph] = {}
+        self._graphs: dict[Hashable, _Graph | None] = {}
+        """None where recording failed: such a bucket is run launch by launch."""
 
     def __repr__(self) -> str:
-        return f"<GraphCache {len(self._graphs)} graphs>"
+        return f"<GraphCache {sum(graph is not None for graph in self._graphs.values())} graphs>"
 
     def run(self, key: Hashable, body: Body, *inputs: Tensor) -> tuple[Tensor, ...]:
         """What body(*inputs) gives. Inputs of one key always have the same shapes and types, and
-        body always does the same; outputs are valid until the next run."""
-        graph = self._graphs.get(key)
+        body always does the same; outputs are valid until the next run. Raises what body raises."""
+        if key not in self._graphs:
+            self._graphs[key] = self._record(key, body, inputs)
+        graph = self._graphs[key]
         if graph is None:
-            graph = self._graphs[key] = self._record(body, inputs)
-            logger.debug("graph was recorded key=%s", key)
-        else:
-            for target, source in zip(graph.inputs, inputs, strict=True):
-                target.copy_(source)
+            return body(*inputs)
+        for target, source in zip(graph.inputs, inputs, strict=True):
+            target.copy_(source)
         graph.replay()
         return graph.outputs
 
-    def _record(self, body: Body, inputs: Sequence[Tensor]) -> _Graph:
+    def _record(self, key: Hashable, body: Body, inputs: Sequence[Tensor]) -> _Graph | None:
         fixed = tuple(tensor.clone() for tensor in inputs)
-        replay, outputs = self._capture(body, fixed)
+        try:
+            replay, outputs = self._capture(body, fixed)
+        except RuntimeError as error:  # out of memory too: a graph needs some for itself
+            logger.warning("a graph could not be recorded key=%s error=%s", key, error)
+            return None
+        logger.debug("graph was recorded key=%s", key)
         return _Graph(fixed, replay, outputs)
 
 

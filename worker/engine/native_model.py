@@ -5,6 +5,7 @@ Imports torch; worker/engine/native.py imports this only when it loads.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -192,8 +193,9 @@ class NativeModel:
         parameters = load_parameters(
             checkpoint, self._config, device=self.device, dtype=self.dtype, report=report
         )
-        operations = choose_operations(self.device)
-        uses_graphs = self.device.type == "cuda" and not isinstance(operations, TorchOperations)
+        operations = choose_operations(self.device, is_compiled=settings.compile)
+        # Torch's own attention asks the host where sequences lie, which no graph can record.
+        uses_graphs = self.device.type == "cuda" and has_triton()
         arena = KvArena(self.plan.kv_tokens)
         # Rows that padding may write: as many as the largest bucket of tokens has.
         spare = arena.allocate(TOKEN_BUCKETS[-1] if uses_graphs else 1)
@@ -209,16 +211,26 @@ class NativeModel:
         return runner, arena
 
 
-def choose_operations(device: torch.device) -> Operations:
-    """Triton's kernels on a GPU that has Triton, torch's own operations elsewhere."""
-    if device.type != "cuda":
-        return TorchOperations()
-    try:
+def choose_operations(device: torch.device, *, is_compiled: bool) -> Operations:
+    """Triton's kernels on a GPU that has Triton, torch's own operations elsewhere; compiled, the
+    elementwise ones are Inductor's on either."""
+    operations: Operations = TorchOperations()
+    if device.type == "cuda" and has_triton():
         from worker.engine.kernels import TritonOperations
-    except ModuleNotFoundError:
+
+        operations = TritonOperations()
+    elif device.type == "cuda":
         logger.warning("triton is not installed: decoding is several times slower without it")
-        return TorchOperations()
-    return TritonOperations()
+    if is_compiled:
+        from worker.engine.compiled_operations import CompiledOperations
+
+        return CompiledOperations(operations)
+    return operations
+
+
+def has_triton() -> bool:
+    """Whether Triton is installed; builds of torch for CUDA bring it."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def _read_config(checkpoint: Checkpoint) -> ModelConfig:
