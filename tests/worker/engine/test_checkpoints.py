@@ -11,7 +11,9 @@ from worker.engine.checkpoints import (
     refuse_hf_layout,
     resolve_checkpoint,
 )
-from worker.engine.interface import EngineFailure, LoadProgress
+from worker.engine.interface import EngineFailure, EngineSettings, LoadProgress
+from worker.engine.official import OfficialTransformersEngine
+from worker.engine.vllm_backend import OfficialVllmEngine
 
 
 def ignore(_progress: LoadProgress) -> None:
@@ -121,6 +123,20 @@ def test_an_engine_may_refuse_the_layout_of_transformers_5_with_the_way_out(
     assert "ENGINE=native" in caught.value.message
     assert "Qwen/Qwen3-ASR-1.7B" in caught.value.message
     refuse_hf_layout(read_checkpoint(EMBEDDED))
+
+
+@pytest.mark.parametrize("engine", [OfficialTransformersEngine, OfficialVllmEngine])
+def test_the_official_engines_refuse_it_before_they_import_anything(
+    tmp_path: Path, engine: type[OfficialTransformersEngine | OfficialVllmEngine]
+) -> None:
+    stages: list[LoadProgress] = []
+    settings = EngineSettings(str(in_hf_layout(tmp_path)), Path("unused"), engine="official")
+
+    with pytest.raises(EngineFailure) as caught:
+        engine(settings).load(stages.append)
+
+    assert "ENGINE=native" in caught.value.message
+    assert stages == []
 
 
 def test_the_feature_extractor_is_found_inside_the_processor(tmp_path: Path) -> None:

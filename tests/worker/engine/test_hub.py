@@ -174,15 +174,26 @@ def test_a_failing_hub_is_told_with_its_status(hub: FakeHub, tmp_path: Path) -> 
     assert "418" in outcome.message
 
 
-def test_a_model_of_another_layout_is_refused_before_its_weights_are_fetched(
+def test_a_model_of_another_kind_is_refused_before_its_weights_are_fetched(
     hub: FakeHub, tmp_path: Path
 ) -> None:
-    hub.files["config.json"] = b'{"model_type": "qwen3_asr"}'
+    hub.files["config.json"] = b'{"model_type": "whisper"}'
 
     outcome = resolve(hub, tmp_path)
 
     assert outcome.code == "unsupported_model"
     assert hub.fetched() == {"config.json"}
+
+
+def test_a_model_in_the_layout_of_transformers_5_is_fetched(hub: FakeHub, tmp_path: Path) -> None:
+    hub.files["config.json"] = b'{"model_type": "qwen3_asr"}'
+    hub.files["processor_config.json"] = b'{"feature_extractor": {}}'
+    del hub.files["preprocessor_config.json"]
+
+    outcome = resolve(hub, tmp_path)
+
+    assert outcome.folder is not None
+    assert {WEIGHTS, "processor_config.json"} <= hub.fetched()
 
 
 def test_a_model_with_pickled_weights_only_is_refused_before_anything_is_fetched(
