@@ -49,7 +49,8 @@ class Card:
 
 class TritonOperations:
     """See worker.model.operations.Operations; tensors are on one CUDA device, or on the CPU under
-    Triton's interpreter. Last dimensions are contiguous; head widths are powers of two from 16 on.
+    Triton's interpreter. What lies along rows and heads may be strided, what lies within
+    them not; head widths are powers of two from 16 on.
 
     Tokens that belong to no sequence (padding of a graph) get undefined values from attend.
     """
@@ -113,6 +114,7 @@ class TritonOperations:
             values,
             qkv.stride(0),
             rotation.stride(0),
+            rows.stride(0),
             keys.stride(0),
             keys.stride(1),
             values.stride(0),
@@ -160,6 +162,8 @@ class TritonOperations:
             mixed,
             partial,
             weights,
+            extents.starts.stride(0),
+            extents.lengths.stride(0),
             query.stride(0),
             query.stride(1),
             keys.stride(0),
@@ -195,6 +199,10 @@ class TritonOperations:
             extents.query_starts,
             extents.query_counts,
             mixed,
+            extents.starts.stride(0),
+            extents.lengths.stride(0),
+            extents.query_starts.stride(0),
+            extents.query_counts.stride(0),
             query.stride(0),
             query.stride(1),
             keys.stride(0),
@@ -328,6 +336,7 @@ def _rotate_and_store(
     values: tl.tensor,
     qkv_stride: int,
     rotation_stride: int,
+    rows_stride: int,
     key_row_stride: int,
     key_head_stride: int,
     value_row_stride: int,
@@ -345,7 +354,7 @@ def _rotate_and_store(
     source = qkv + token * qkv_stride + head * (2 * HALF) + column
     low = tl.load(source)
     high = tl.load(source + HALF)
-    row = tl.load(rows + token)
+    row = tl.load(rows + token * rows_stride)
     if head >= HEADS + KV_HEADS:
         kept = values + row * value_row_stride + (head - HEADS - KV_HEADS) * value_head_stride
         tl.store(kept + column, low)
@@ -407,6 +416,8 @@ def _attend_split(
     mixed: tl.tensor,
     partial: tl.tensor,
     weights: tl.tensor,
+    starts_stride: int,
+    lengths_stride: int,
     query_stride: int,
     query_head_stride: int,
     key_row_stride: int,
@@ -429,8 +440,8 @@ def _attend_split(
     kv_head = tl.program_id(1)
     split = tl.program_id(2)
     splits = tl.num_programs(2)
-    start = tl.load(starts + sequence).to(tl.int64)
-    length = tl.load(lengths + sequence)
+    start = tl.load(starts + sequence * starts_stride).to(tl.int64)
+    length = tl.load(lengths + sequence * lengths_stride)
     share = tl.cdiv(tl.cdiv(length, splits), ROWS) * ROWS
     first = split * share
     end = tl.minimum(first + share, length)
@@ -506,6 +517,10 @@ def _attend(
     query_starts: tl.tensor,
     query_counts: tl.tensor,
     mixed: tl.tensor,
+    starts_stride: int,
+    lengths_stride: int,
+    query_starts_stride: int,
+    query_counts_stride: int,
     query_stride: int,
     query_head_stride: int,
     key_row_stride: int,
@@ -523,12 +538,12 @@ def _attend(
     first_query = (tl.num_programs(0) - 1 - tl.program_id(0)) * QUERIES
     sequence = tl.program_id(1)
     head = tl.program_id(2)
-    count = tl.load(query_counts + sequence)
+    count = tl.load(query_counts + sequence * query_counts_stride)
     if first_query >= count:
         return
-    start = tl.load(starts + sequence).to(tl.int64)
-    length = tl.load(lengths + sequence)
-    first_token = tl.load(query_starts + sequence).to(tl.int64) + first_query
+    start = tl.load(starts + sequence * starts_stride).to(tl.int64)
+    length = tl.load(lengths + sequence * lengths_stride)
+    first_token = tl.load(query_starts + sequence * query_starts_stride).to(tl.int64) + first_query
 
     index = tl.arange(0, QUERIES)
     column = tl.arange(0, HEAD_WIDTH)

@@ -150,12 +150,15 @@ class NativeModel:
         }
 
     def failure_of(self, error: Exception) -> ChunkFailure:
-        """What a chunk is told about an error of its batch. Raises EngineFailure: device_lost."""
+        """What a chunk is told about an error of its batch. Raises EngineFailure:
+        device_lost, backend_missing."""
         if placement.is_out_of_memory(error):
             logger.warning("a batch ran out of memory: %s", error)
             return ChunkFailure(
                 "out_of_memory", "The server ran out of memory on this part of the recording."
             )
+        if placement.lacks_compiler(error):
+            raise placement.compiler_missing() from error
         if placement.is_lost(self.device):
             raise EngineFailure(
                 "device_lost",

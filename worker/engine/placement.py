@@ -93,6 +93,23 @@ def is_out_of_memory(error: Exception) -> bool:
     )
 
 
+def lacks_compiler(error: BaseException | None) -> bool:
+    """Whether inductor found no compiler. By name, so that torch.compile is not imported for it."""
+    while error is not None:
+        if type(error).__name__ == "InvalidCxxCompiler":
+            return True
+        error = getattr(error, "inner_exception", None) or error.__cause__
+    return False
+
+
+def compiler_missing() -> EngineFailure:
+    """What to do about it."""
+    return EngineFailure(
+        "backend_missing",
+        "TORCH_COMPILE needs a C++ compiler: install g++ and Python's headers, or unset it.",
+    )
+
+
 def is_lost(device: torch.device) -> bool:
     """Whether the device answers nothing any more: a CUDA error that only a new process cures."""
     if device.type != "cuda":

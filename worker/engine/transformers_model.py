@@ -224,18 +224,14 @@ class TransformersModel:
     def _failure_of(self, error: Exception) -> ChunkFailure:
         if isinstance(error, Cancelled | EngineFailure):
             raise error
-        if _is_out_of_memory(error):
+        if placement.is_out_of_memory(error):
             logger.warning("a batch ran out of memory: %s", error)
             return ChunkFailure(
                 "out_of_memory",
                 "The server ran out of memory on this part of the recording.",
             )
-        if _lacks_compiler(error):
-            raise EngineFailure(
-                "backend_missing",
-                "TORCH_COMPILE needs a C++ compiler: install g++ and Python's headers, or"
-                " unset it.",
-            ) from error
+        if placement.lacks_compiler(error):
+            raise placement.compiler_missing() from error
         if placement.is_lost(self._device):
             raise EngineFailure(
                 "device_lost",
@@ -289,24 +285,6 @@ def _compile_layers(decoder: Any) -> None:
 
 def _last_position(_module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (arguments[0][:, -1:], *arguments[1:])
-
-
-def _lacks_compiler(error: BaseException | None) -> bool:
-    """Whether inductor found no compiler. By name, so that torch.compile is not imported for it."""
-    while error is not None:
-        if type(error).__name__ == "InvalidCxxCompiler":
-            return True
-        error = getattr(error, "inner_exception", None) or error.__cause__
-    return False
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch's own error, and the plain RuntimeErrors that its CPU allocator and cuBLAS raise."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in str(error) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
-    )
 
 
 def _broken_scores() -> ChunkFailure:

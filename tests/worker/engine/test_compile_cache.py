@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from worker.engine.interface import EngineSettings, create_engine
 
-settings = EngineSettings("embedded", Path(sys.argv[1]), engine="official", compile=True)
+settings = EngineSettings("embedded", Path(sys.argv[1]), engine=sys.argv[2], compile=True)
 engine = create_engine(settings)
 engine.load(lambda progress: None)
 engine.warm_up()
@@ -28,14 +28,14 @@ print(json.dumps(counters["inductor"]))
 """
 
 
-def start_engine(data_dir: Path) -> dict[str, int]:
+def start_engine(data_dir: Path, engine: str) -> dict[str, int]:
     """An engine process's load and warm-up, in the environment the supervisor gives it; what the
     compiler counted."""
     settings = WorkerSettings(data_dir=data_dir)
     # Other tests' torch leaves the place of its cache in the environment.
     environment = {name: os.environ[name] for name in os.environ if "_CACHE_DIR" not in name}
     process = subprocess.run(
-        [sys.executable, "-c", LOAD, str(data_dir / "cache")],
+        [sys.executable, "-c", LOAD, str(data_dir / "cache"), engine],
         env=engine_environment(settings, environment),
         check=True,
         capture_output=True,
@@ -45,19 +45,21 @@ def start_engine(data_dir: Path) -> dict[str, int]:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("engine", ["native", "official"])
 def test_a_missing_compiler_is_named_to_the_operator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        start_engine(tmp_path)
+        start_engine(tmp_path, engine)
 
     assert "backend_missing: TORCH_COMPILE needs a C++ compiler" in failed.value.stderr.decode()
 
 
 @pytest.mark.long
-def test_the_second_cold_start_compiles_nothing(tmp_path: Path) -> None:
-    first, second = start_engine(tmp_path), start_engine(tmp_path)
+@pytest.mark.parametrize("engine", ["native", "official"])
+def test_the_second_cold_start_compiles_nothing(tmp_path: Path, engine: str) -> None:
+    first, second = start_engine(tmp_path, engine), start_engine(tmp_path, engine)
 
     assert first["fxgraph_cache_miss"] > 0
     assert "fxgraph_cache_miss" not in second
