@@ -49,8 +49,8 @@ class Card:
 
 class TritonOperations:
     """See worker.model.operations.Operations; tensors are on one CUDA device, or on the CPU under
-    Triton's interpreter. What lies along rows and heads may be strided, what lies within
-    them not; head widths are powers of two from 16 on.
+    Triton's interpreter. Tokens, rows and heads may be strided, the values of one lie
+    together; head widths are powers of two from 16 on.
 
     Tokens that belong to no sequence (padding of a graph) get undefined values from attend.
     """

@@ -160,7 +160,7 @@ def test_decode_attends_to_its_own_rows_alone(
     query = normal(len(spans), 2 * group, head_width, dtype=dtype)
     extents = packed_extents(spans, [1] * len(spans), DEVICE)
 
-    mixed = operations.attend_one(query, keys, values, without_spans(extents))
+    mixed = operations.attend_one(query, keys, values, as_in_a_graph(extents))
 
     assert_near(mixed, TORCH.attend_one(query, keys, values, extents))
 
@@ -176,7 +176,7 @@ def test_every_query_sees_its_sequence_up_to_itself(
     query = normal(sum(counts), 2 * group, head_width, dtype=dtype)
     extents = packed_extents(spans, counts, DEVICE)
 
-    mixed = operations.attend(query, keys, values, without_spans(extents))
+    mixed = operations.attend(query, keys, values, as_in_a_graph(extents))
 
     assert_near(mixed, TORCH.attend(query, keys, values, extents))
 
@@ -194,11 +194,11 @@ def test_attention_equals_torch_at_random_shapes(operations: Any, seed: int) -> 
     single = packed_extents(spans, [1] * len(spans), DEVICE)
 
     assert_near(
-        operations.attend(query, keys, values, without_spans(extents)),
+        operations.attend(query, keys, values, as_in_a_graph(extents)),
         TORCH.attend(query, keys, values, extents),
     )
     assert_near(
-        operations.attend_one(query[: len(spans)], keys, values, without_spans(single)),
+        operations.attend_one(query[: len(spans)], keys, values, as_in_a_graph(single)),
         TORCH.attend_one(query[: len(spans)], keys, values, single),
     )
 
@@ -238,7 +238,7 @@ def test_a_padded_slot_of_no_rows_decodes_to_zeros(kernels: ModuleType, processo
     extents = packed_extents(spans, [1, 1], DEVICE)
 
     mixed = kernels.TritonOperations(card=card).attend_one(
-        query, keys, values, without_spans(extents)
+        query, keys, values, as_in_a_graph(extents)
     )
 
     alone = packed_extents(spans[:1], [1], DEVICE)
@@ -337,7 +337,7 @@ class Projected:
         self._norms = normal(2, head_width, dtype=dtype)
         table = rotation_table(500, head_width, 1e6, DEVICE)
         self._rotation = table[torch.tensor([3, 490, 0, 44, 2, 100], device=DEVICE)]
-        self.rows = torch.tensor([7, 1, 2, 30, 39, 11], device=DEVICE)
+        self.rows = torch.tensor([[7, 1, 2, 30, 39, 11]] * 2, device=DEVICE).T.contiguous()[:, 1]
         self.cache = torch.empty(2, self.cache_rows, kv_heads, head_width, dtype=dtype).to(DEVICE)
         self.poison_cache()
 
@@ -377,15 +377,12 @@ def poisoned_cache(
     return keys, values
 
 
-def without_spans(extents: Extents) -> Extents:
-    """As in a graph, where the host knows no lengths."""
-    return Extents(
-        extents.starts,
-        extents.lengths,
-        extents.query_starts,
-        extents.query_counts,
-        extents.most_queries,
-    )
+def as_in_a_graph(extents: Extents, most_queries: int | None = None) -> Extents:
+    """The host knows no lengths, and the columns of one table lie interleaved."""
+    columns = (extents.starts, extents.lengths, extents.query_starts, extents.query_counts)
+    starts, lengths, query_starts, query_counts = torch.stack(columns, dim=1).unbind(1)
+    most = most_queries or extents.most_queries
+    return Extents(starts, lengths, query_starts, query_counts, most)
 
 
 def padded_extents(
@@ -394,9 +391,7 @@ def padded_extents(
     """As a graph for more sequences and tokens has them: spare slots ask nothing."""
     spare = slots - len(spans)
     padded = packed_extents([*spans, *[(0, 0)] * spare], [*counts, *[0] * spare], DEVICE)
-    return Extents(
-        padded.starts, padded.lengths, padded.query_starts, padded.query_counts, most_queries
-    )
+    return as_in_a_graph(padded, most_queries)
 
 
 def assert_near(actual: Tensor, expected: Tensor) -> None:
