@@ -176,11 +176,12 @@ class Scheduler:
         """The next thing to launch; None if everything is launched or waits for memory."""
         self._admit()
         ready = self._runnable()
+        prompts = [sequence for sequence in ready if not sequence.is_prefilled]
         budget = self.step_budget
         for _ in range(2):  # a round without decode steps ends when nothing else is allowed in it
             batch = (
-                self._encode(ready, budget)
-                or self._extend(ready, budget)
+                self._encode(prompts, budget)
+                or self._extend(prompts, budget)
                 or self._decode_step(ready, budget)
             )
             if batch is not None:
@@ -188,9 +189,9 @@ class Scheduler:
             self._round.end()
         return None
 
-    def _encode(self, ready: list[Sequence], budget: float) -> Encode | None:
+    def _encode(self, prompts: list[Sequence], budget: float) -> Encode | None:
         room = min(self._most_windows, self._costs.windows_within(budget))
-        chosen = self._prompt_work(ready, lambda sequence: not sequence.is_encoded)
+        chosen = self._prompt_work(prompts, lambda sequence: not sequence.is_encoded)
         parts: list[WindowSlice] = []
         for sequence in chosen:
             count = min(sequence.windows - sequence.encoded_windows, room)
@@ -204,11 +205,9 @@ class Scheduler:
             part.sequence.encoded_windows += part.count
         return Encode(tuple(parts))
 
-    def _extend(self, ready: list[Sequence], budget: float) -> Extend | None:
+    def _extend(self, prompts: list[Sequence], budget: float) -> Extend | None:
         room = min(self._most_tokens, self._costs.tokens_within(budget))
-        chosen = self._prompt_work(
-            ready, lambda sequence: sequence.is_encoded and not sequence.is_prefilled
-        )
+        chosen = self._prompt_work(prompts, lambda sequence: sequence.is_encoded)
         slices: list[TokenSlice] = []
         for sequence in chosen:
             left = sequence.prompt_tokens - sequence.prefilled_tokens
@@ -225,18 +224,19 @@ class Scheduler:
         return Extend(tuple(slices))
 
     def _prompt_work(
-        self, ready: list[Sequence], needs: Callable[[Sequence], bool]
+        self, prompts: list[Sequence], needs: Callable[[Sequence], bool]
     ) -> list[Sequence]:
         """Sequences with that need in their turn; no file while live work waits elsewhere."""
-        candidates = [sequence for sequence in ready if needs(sequence)]
+        candidates = [sequence for sequence in prompts if needs(sequence)]
         live = sum(sequence.is_live for sequence in candidates)
-        if live < sum(sequence.is_live and not sequence.is_prefilled for sequence in ready):
+        if live < sum(sequence.is_live for sequence in prompts):
             candidates = [sequence for sequence in candidates if sequence.is_live]
         return _in_turn(candidates)
 
     def _decode_step(self, ready: list[Sequence], budget: float) -> DecodeStep | None:
-        live = [sequence for sequence in ready if sequence.decodes and sequence.is_live]
-        files = [sequence for sequence in ready if sequence.decodes and not sequence.is_live]
+        running = [sequence for sequence in ready if sequence.decodes]
+        live = [sequence for sequence in running if sequence.is_live]
+        files = [sequence for sequence in running if not sequence.is_live]
         rows = live + self._file_rows(len(live), files, budget)
         if not rows:
             return None

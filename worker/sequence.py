@@ -41,6 +41,8 @@ class Sequence:
     """Tokens of the whole prompt, audio tokens included."""
     max_new_tokens: int
 
+    is_live: bool = field(init=False)
+    """Whether it belongs to a live session; asked of every sequence at every step."""
     region: Region | None = field(default=None, init=False)
     """Its rows of the KV arena; None unless admitted."""
     slot: int | None = field(default=None, init=False)
@@ -55,6 +57,7 @@ class Sequence:
     token n, writes its KV row and yields token n + 1. The last token's row is never written."""
 
     def __post_init__(self) -> None:
+        self.is_live = self.priority.is_live
         if self.windows < 0 or self.prompt_tokens < 1 or self.max_new_tokens < 1:
             raise ValueError(f"a sequence needs a prompt and room for an answer: {self!r}")
 
@@ -101,11 +104,6 @@ class Sequence:
     def is_launched(self) -> bool:
         """Whether nothing of it is left to launch."""
         return self.is_prefilled and self.decoded_tokens == self.max_new_tokens
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it belongs to a live session."""
-        return self.priority.is_live
 
     def start_over(self) -> None:
         """Forget its place and all progress."""

@@ -323,8 +323,8 @@ def test_a_large_chunk_is_not_overtaken_by_small_ones_of_its_class_or_below() ->
     scheduler.add(a_sequence("large", prompt=1500, new=60))
     scheduler.add(a_sequence("small", prompt=100, new=20))
     scheduler.add(a_sequence("bulk", 0, Priority.BULK, prompt=100, new=20))
-    while scheduler.next_batch() is not None:
-        assert {sequence.request_id for sequence in scheduler._admitted} == {"first"}
+    while (batch := scheduler.next_batch()) is not None:
+        assert names(batch) == ["first"]
     scheduler.drop(first.key)
 
     assert names(scheduler.next_batch())[:2] == ["large", "small"]
@@ -476,6 +476,20 @@ def test_only_those_whose_memory_helps_are_displaced() -> None:
 
     assert scheduler.take_preempted() == [wide]
     assert narrow.region is not None
+
+
+def test_batches_stay_below_half_of_one_that_was_too_large_for_the_device() -> None:
+    scheduler = a_scheduler()
+    scheduler.add(a_sequence("film", windows=100, prompt=5000))
+    first = scheduler.next_batch()
+    assert isinstance(first, Encode)
+    assert first.windows == 32
+    scheduler.halve_limit_of(first)
+    while isinstance(batch := scheduler.next_batch(), Encode):
+        assert batch.windows <= 16
+
+    assert isinstance(batch, Extend)
+    assert batch.tokens > 4000, "the other kind keeps its limit"
 
 
 def test_a_displaced_sequence_returns_first_of_its_class_and_starts_over() -> None:
@@ -698,7 +712,9 @@ def test_everything_ends_in_bounds_and_leaves_nothing_behind(
         limit = {Encode: 32, Extend: 1024, DecodeStep: 6}[type(step.batch)]
         assert 1 <= size_of(step.batch) <= limit
         assert step.seconds <= FILE_STEP + 1e-9
-    assert simulation.scheduler._arena.free_tokens == 8192
+    whole = a_sequence("whole", prompt=8000, new=192)
+    simulation.run([(simulation.now, whole)])
+    assert whole.key in simulation.finished, "all memory came back"
     assert not simulation.scheduler.has_work
     assert all(not sequence.is_live for sequence in simulation.preempted)
 
