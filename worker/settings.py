@@ -104,7 +104,7 @@ class WorkerSettings:
     """`ipc` (sockets in DATA_DIR), or the tcp://HOST:PORT at which the gateway listens."""
     worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)
     """Folder with the keys of a tcp link; protocol.keys has its layout."""
-    engine: str = setting("ENGINE", "official", choice("native", "official"))
+    engine: str = setting("ENGINE", "native", choice("native", "official"))
     """Our own engine, or the official qwen-asr package, which has to be installed."""
     vram_budget: int | float | None = setting("VRAM_BUDGET", None, vram_budget)
     """Device memory the native engine takes: bytes, a share of what is free, or its default."""

@@ -225,7 +225,7 @@ class NativeEngine:
             parts = halves(wanted) if len(keys) > 1 else None
         if parts is None:
             for key in keys:
-                self._fail(key, failure)
+                self._end(key, failure)
             return
         for part in parts:
             self._launch(part)
@@ -289,7 +289,8 @@ class NativeEngine:
         except RuntimeError as error:  # what the device found wrong after the launch
             failure = self._model.failure_of(error)
             for sequence in sequences_of(flight.batch):
-                self._fail(sequence.key, failure)
+                if self._running_as(sequence):
+                    self._end(sequence.key, failure)
             return
         self._costs.observe(flight.batch, flight.launched.seconds)
         for index, (progress, start) in enumerate(flight.receivers):
@@ -301,7 +302,7 @@ class NativeEngine:
         if token_id == BROKEN:
             logger.warning("the model's scores for a chunk were not finite")
             message = "This part of the recording could not be transcribed."
-            self._fail(progress.sequence.key, ChunkFailure("inference_failed", message))
+            self._end(progress.sequence.key, ChunkFailure("inference_failed", message))
         elif token_id in self._model.end_token_ids:
             self._finish(progress, is_cut_off=False)
         else:
@@ -328,10 +329,6 @@ class NativeEngine:
                 token_ids=tuple(progress.token_ids),
             ),
         )
-
-    def _fail(self, key: ChunkKey, failure: ChunkFailure) -> None:
-        if key in self._running:
-            self._end(key, failure)
 
     def _end(self, key: ChunkKey, answer: ChunkText | ChunkFailure) -> None:
         del self._running[key]

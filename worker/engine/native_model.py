@@ -70,6 +70,12 @@ class NativeModel:
         self._config = _read_config(checkpoint)
         self._prompter = Prompter(checkpoint.folder)
         self._log_mel = LogMel(checkpoint.preprocessor, self.device)
+        if self._log_mel.mel_bins != self._config.audio.mel_bins:
+            raise EngineFailure(
+                "model_corrupt",
+                "The checkpoint's preprocessor_config.json belongs to another model. Delete the"
+                " checkpoint and let it be downloaded again, or restore the folder.",
+            )
         longest = min(settings.max_chunk_seconds, checkpoint.max_chunk_seconds or float("inf"))
         self.plan = self._plan(settings, longest)
         logger.info("memory is planned device=%s %s", self.device, self.plan)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.worker.engine.checkpoint_folders import scrambled
+from tests.worker.engine.checkpoint_folders import copied, edit_json, scrambled
 from worker.engine import native_model, placement
 from worker.engine.interface import (
     ChunkFailure,
@@ -491,6 +491,16 @@ def test_what_was_in_flight_of_a_displaced_chunk_is_not_part_of_its_answer(
         one_row.submit(("live", 0), chunk("american", priority=Priority.LIVE_FINAL))
 
         assert set(finished_in_order(one_row)) == {("file", 0), ("live", 0)}
+
+
+def test_features_of_another_model_are_refused(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "model")
+    edit_json(folder / "preprocessor_config.json", lambda fields: fields.update(feature_size=80))
+
+    with pytest.raises(EngineFailure) as refusal:
+        loaded(folder)
+    assert refusal.value.code == "model_corrupt"
+    assert str(tmp_path) not in refusal.value.message
 
 
 def test_a_device_without_room_is_refused_in_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,9 @@
 """A runner over a tiny random model on the CPU, with memory full of poison."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields as fields_of
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +12,15 @@ from worker.engine.cuda_graphs import Body, GraphCache
 from worker.engine.runner import TOKEN_BUCKETS, Runner
 from worker.engine.weights import random_parameters
 from worker.model.config import AudioEncoderConfig, ModelConfig, TextDecoderConfig
-from worker.model.operations import TorchOperations
+from worker.model.operations import Operations, TorchOperations
+from worker.model.parameters import (
+    Affine,
+    DecoderLayer,
+    DecoderParameters,
+    EncoderLayer,
+    EncoderParameters,
+    ModelParameters,
+)
 
 TINY = ModelConfig(
     AudioEncoderConfig(
@@ -37,12 +48,19 @@ def first_row(slot: int) -> int:
     return TOKEN_BUCKETS[-1] + slot * (REGION + 64)
 
 
-def tiny_runner(*, graphs: GraphCache | None = None) -> Runner:
-    """Float32 with random weights; every KV row holds NaN until it is written."""
-    parameters = random_parameters(TINY, device=torch.device("cpu"), dtype=torch.float32)
+def tiny_runner(
+    *,
+    graphs: GraphCache | None = None,
+    config: ModelConfig = TINY,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    operations: Operations | None = None,
+) -> Runner:
+    """Random weights, alike for every device and type; every KV row holds NaN until written."""
+    parameters = random_parameters(config, device=torch.device("cpu"), dtype=torch.float32)
     runner = Runner(
-        parameters,
-        TorchOperations(),
+        moved(parameters, device, dtype),
+        operations or TorchOperations(),
         kv_rows=first_row(SLOTS),
         slots=SLOTS,
         spare_row=0,
@@ -52,6 +70,26 @@ def tiny_runner(*, graphs: GraphCache | None = None) -> Runner:
         keys.fill_(torch.nan)
         values.fill_(torch.nan)
     return runner
+
+
+def moved(parameters: ModelParameters, device: str, dtype: torch.dtype) -> ModelParameters:
+    """The same tensors elsewhere: random ones differ from device to device."""
+
+    def copied(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part.to(device, dtype)
+        if isinstance(part, Affine):
+            return Affine(*map(copied, part))
+        if isinstance(part, tuple):
+            return tuple(map(copied, part))
+        if isinstance(part, EncoderParameters | DecoderParameters | EncoderLayer | DecoderLayer):
+            fields = {field.name: copied(getattr(part, field.name)) for field in fields_of(part)}
+            return replace(part, **fields)
+        return part
+
+    return replace(
+        parameters, encoder=copied(parameters.encoder), decoder=copied(parameters.decoder)
+    )
 
 
 class PlayedCapture:
