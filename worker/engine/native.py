@@ -32,7 +32,6 @@ from worker.engine.rows import BROKEN, Choice, DecodeRow, TokenRun
 from worker.scheduler import Scheduler, SequenceTooLarge
 from worker.sequence import Batch, DecodeStep, Encode, Extend
 from worker.sequence import Sequence as ScheduledSequence
-from worker.step_costs import StepCosts
 from worker.text.model_output import parse_model_output
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class NativeEngine:
 
         self._loaded = NativeModel(checkpoint, self._settings, report)
         limits = self._loaded.plan.limits
-        self._costs = StepCosts()
+        self._costs = self._loaded.prior_costs()
         self._scheduler = Scheduler(
             self._loaded.arena,
             self._costs,

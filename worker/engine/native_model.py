@@ -16,6 +16,7 @@ from torch import Tensor
 
 from worker.engine import placement
 from worker.engine.checkpoints import Checkpoint
+from worker.engine.cost_priors import A_CPU_CORE, A_GPU, prior_costs
 from worker.engine.cuda_graphs import GraphCache
 from worker.engine.interface import (
     SAMPLE_RATE,
@@ -35,6 +36,7 @@ from worker.engine.weights import load_parameters, parameter_bytes
 from worker.kv_arena import KvArena
 from worker.model.config import ModelConfig, UnsupportedConfig, read_model_config
 from worker.model.operations import Operations, TorchOperations
+from worker.step_costs import StepCosts
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,11 @@ class NativeModel:
     def reads_behind(self) -> int:
         """How many batches are launched before the oldest is read: a GPU works meanwhile."""
         return 1 if self.device.type == "cuda" else 0
+
+    def prior_costs(self) -> StepCosts:
+        """What batches may cost, before any has run here."""
+        speed = A_GPU if self.device.type == "cuda" else A_CPU_CORE
+        return prior_costs(self._config, self.plan.parameter_bytes, speed)
 
     def inference_mode(self) -> AbstractContextManager[None]:
         """Within, tensors keep no history; windows(), hidden_prompt() and the runner need it."""
