@@ -180,6 +180,8 @@ class Outcome:
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     """Seconds from a recording's first submit to its last answer."""
+    first_text: float | None = None
+    """Seconds until the first chunk was answered."""
 
 
 @dataclass(slots=True)
@@ -203,6 +205,7 @@ def closed_loop(engine: Engine, recordings: Sequence[Recording], at_once: int) -
             _submit_ahead(engine, open_ones[first.name])
         for key, answer in engine.step(_nothing):
             outcome.tokens += text_of(answer).output_tokens
+            outcome.first_text = outcome.first_text or time.perf_counter() - begun
             one = open_ones[key[0]]
             one.answered += 1
             _submit_ahead(engine, one)

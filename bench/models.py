@@ -100,17 +100,20 @@ def make_parameters(model: str, device: torch.device, dtype: torch.dtype) -> Mod
 
 def make_runner(
     parameters: ModelParameters,
-    operations: Operations,
+    operations: Operations | None = None,
     *,
     kv_rows: int,
     slots: int,
     with_graphs: bool = False,
 ) -> Runner:
-    """A runner over random KV rows, which end with the region that padding may write."""
+    """A runner over random KV rows, which end with the region that padding may write.
+
+    Without operations, torch's own.
+    """
     rows = kv_rows + TOKEN_BUCKETS[-1]
     runner = Runner(
         parameters,
-        operations,
+        operations or TorchOperations(),
         kv_rows=rows,
         slots=slots,
         spare_row=kv_rows,

@@ -34,14 +34,18 @@ class Table:
 
     def lines(self) -> list[str]:
         texts = [list(self.columns), *([text_of(cell) for cell in row] for row in self.rows)]
-        widths = [max(len(row[place]) for row in texts) for place in range(len(self.columns))]
-        return [
-            "  ".join(
-                text.ljust(width) if place == 0 else text.rjust(width)
-                for place, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in texts
-        ]
+        columns = [self._aligned(place, [row[place] for row in texts]) for place in self._places]
+        return ["  ".join(parts).rstrip() for parts in zip(*columns, strict=True)]
+
+    @property
+    def _places(self) -> range:
+        return range(len(self.columns))
+
+    def _aligned(self, place: int, texts: list[str]) -> list[str]:
+        """Numbers to the right, words to the left."""
+        width = max(map(len, texts))
+        is_words = all(isinstance(row[place], str) for row in self.rows)
+        return [text.ljust(width) if is_words else text.rjust(width) for text in texts]
 
 
 class Report:
