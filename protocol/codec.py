@@ -14,6 +14,7 @@ import msgpack
 
 from protocol import control, transcription
 from protocol.limits import MAX_FRAME_BYTES
+from protocol.transcription import Nats
 from protocol.version import PROTOCOL_VERSION
 
 MESSAGE_TYPES: Mapping[str, type[Any]] = {
@@ -34,6 +35,7 @@ MESSAGE_TYPES: Mapping[str, type[Any]] = {
         transcription.PullUpload,
         transcription.UploadPiece,
         transcription.Progress,
+        transcription.Partial,
         transcription.ChunkDone,
         transcription.Final,
         transcription.Failed,
@@ -90,6 +92,8 @@ def decode(frame: bytes) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {name: _plain(getattr(value, name)) for name in _schema(type(value))}
     return str(value) if isinstance(value, StrEnum) else value
 
 
@@ -126,6 +130,8 @@ def _reader(hint: Any) -> Reader:
         return lambda value, where: tuple(read_item(item, where) for item in _list(value, where))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return lambda value, where: _member(hint, value, where)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return lambda value, where: _build(hint, value, where)
     return _SCALARS[hint]
 
 
@@ -154,6 +160,12 @@ def _number(value: Any, where: str) -> float:
     return float(value)
 
 
+def _nats(value: Any, where: str) -> Nats:
+    if type(value) not in (int, float) or not -MAX_INTEGER <= value <= 0:  # NaN fails as well
+        raise BadMessage(f"{where}: not the logarithm of a probability")
+    return Nats(float(value))
+
+
 def _exactly(kind: type[Any]) -> Reader:
     def read(value: Any, where: str) -> Any:
         if type(value) is not kind:
@@ -166,6 +178,7 @@ def _exactly(kind: type[Any]) -> Reader:
 _SCALARS: dict[Any, Reader] = {
     int: _integer,
     float: _number,
+    Nats: _nats,
     str: _exactly(str),
     bool: _exactly(bool),
     bytes: _exactly(bytes),

@@ -5,8 +5,12 @@ Positions in audio are sample counts at 16 kHz from the start of the recording.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NewType
 
 from protocol.failures import FailureCode
+
+Nats = NewType("Nats", float)
+"""Natural logarithm of a probability: 0 or less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,18 @@ class Transcribe:
     """How many chunks from the start earlier engines finished: they are not inferred again."""
     done_samples: int
     """Where those chunks end. A recording that is cut elsewhere now fails with cut_differently."""
+    languages: tuple[str, ...] = ()
+    """English names of the only languages to expect, where none is given; empty: any."""
+    wants_partials: bool = False
+    """Send Partial while a chunk is being inferred."""
+    wants_logprobs: bool = False
+    """Send each token of a chunk with its probability."""
+    splits_channels: bool = False
+    """Transcribe each channel of a recording with several by itself; segments name theirs."""
+    uses_previous_context: bool = False
+    """Give the end of a chunk's text to the next chunk as context, behind prompt and keywords."""
+    audio_track: int | None = None
+    """Which audio stream of a film, counted from 0; None takes its default one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +111,59 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """A word and when it is said; written as it stands in its segment's text."""
+
+    start: int
+    end: int
+    """Behind the start, always."""
+    text: str
+    is_estimated: bool
+    """Spread over the speech around it, not measured by an aligner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech and its text. Segments of a channel are in order and do not overlap."""
+
+    start: int
+    end: int
+    text: str
+    words: tuple[Word, ...]
+    channel: int | None
+    """Counted from 0; None where the channels were not told apart."""
+    token_ids: tuple[int, ...]
+    """Those of the model's tokens that fall into this segment."""
+    avg_logprob: Nats | None
+    """Mean over its tokens; None where not wanted or not known."""
+    no_speech: float
+    """Probability that nobody speaks here, by voice activity detection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of a chunk's text; all of them together are the text in UTF-8."""
+
+    content: bytes
+    logprob: Nats
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Engine -> gateway: the beginning of a chunk's text, settled while the rest is inferred.
+
+    Of the next chunk to be done only. Each holds the one before it as its beginning, and so does
+    the text of ChunkDone.
+    """
+
+    request_id: str
+    attempt: int
+    index: int
+    language: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChunkDone:
     """Engine -> gateway: the text of one chunk, in order of index."""
 
@@ -110,6 +179,10 @@ class ChunkDone:
     audio_tokens: int
     """Those of prompt_tokens that stand for audio."""
     output_tokens: int
+    segments: tuple[Segment, ...] = ()
+    """What of the text was said when; empty where nothing was heard."""
+    tokens: tuple[Token, ...] = ()
+    """Where logprobs were wanted and the text is the model's own, unrepaired."""
 
 
 @dataclass(frozen=True, slots=True)

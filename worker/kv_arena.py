@@ -57,7 +57,7 @@ class KvArena:
         """A region of at least so many tokens; None if there is no such stretch now."""
         if tokens < 1:
             raise ValueError(f"a region of {tokens} tokens")
-        needed = _rounded_up(tokens)
+        needed = rounded_up(tokens)
         for position, gap in enumerate(self._free):
             if gap.tokens >= needed:
                 region = Region(gap.start, needed)
@@ -92,6 +92,6 @@ class KvArena:
         insort(self._free, region)
 
 
-def _rounded_up(tokens: int) -> int:
+def rounded_up(tokens: int) -> int:
     """The next multiple of the grain."""
     return -(-tokens // GRAIN) * GRAIN

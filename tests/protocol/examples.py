@@ -19,11 +19,16 @@ from protocol.transcription import (
     Failed,
     Final,
     Hello,
+    Nats,
+    Partial,
     Progress,
     PullUpload,
+    Segment,
     Stage,
+    Token,
     Transcribe,
     UploadPiece,
+    Word,
 )
 
 EXAMPLES: dict[str, object] = {
@@ -70,6 +75,12 @@ EXAMPLES: dict[str, object] = {
             runs_alone=False,
             done_chunks=2,
             done_samples=960_000,
+            languages=("German", "English"),
+            wants_partials=True,
+            wants_logprobs=True,
+            splits_channels=True,
+            uses_previous_context=True,
+            audio_track=1,
         ),
         Cancel(request_id="req_0123456789abcdef"),
         PullUpload(request_id="req_0123456789abcdef", offset=262_144, pieces=4),
@@ -83,6 +94,13 @@ EXAMPLES: dict[str, object] = {
             decoded_seconds=61.25,
             total_seconds=None,
         ),
+        Partial(
+            request_id="req_0123456789abcdef",
+            attempt=2,
+            index=1,
+            language="Chinese",
+            text="你好，",
+        ),
         ChunkDone(
             request_id="req_0123456789abcdef",
             attempt=2,
@@ -94,6 +112,25 @@ EXAMPLES: dict[str, object] = {
             prompt_tokens=412,
             audio_tokens=390,
             output_tokens=9,
+            segments=(
+                Segment(
+                    start=480_000,
+                    end=900_000,
+                    text="你好，世界",
+                    words=(
+                        Word(start=480_000, end=600_000, text="你好，", is_estimated=True),
+                        Word(start=600_000, end=900_000, text="世界", is_estimated=False),
+                    ),
+                    channel=1,
+                    token_ids=(108386, 3837, 99489),
+                    avg_logprob=Nats(-0.25),
+                    no_speech=0.0625,
+                ),
+            ),
+            tokens=(
+                Token(content="你好，".encode(), logprob=Nats(-0.5)),
+                Token(content="世界".encode(), logprob=Nats(0.0)),
+            ),
         ),
         Final(request_id="req_0123456789abcdef", attempt=2, chunks=2, audio_seconds=59.4375),
         Failed(

@@ -7,10 +7,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from hypothesis import strategies as st
 
 from protocol import codec
+from protocol.transcription import Nats
 
 SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(0, codec.MAX_INTEGER),
     float: st.floats(0, float(codec.MAX_INTEGER)),
+    Nats: st.floats(-float(codec.MAX_INTEGER), 0),
     str: st.text(st.characters(exclude_categories=["Cs"])),
     bool: st.booleans(),
     bytes: st.binary(),

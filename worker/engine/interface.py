@@ -184,10 +184,9 @@ class EngineSettings:
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16; auto is float32 on CPU, bfloat16 on CUDA."""
     compile: bool = False
-    """Official engine: compile norms and MLPs of the text decoder. Slower first start, fewer
-    kernels per step."""
+    """Compile elementwise parts of the text decoder. Slower first start; see docs/engine.md."""
     vram_budget: VramBudget = None
-    """Native engine: device memory that weights, KV cache and everything else may take together."""
+    """Native engine: device memory for weights and KV cache."""
     max_chunk_seconds: float = 60.0
     """The longest chunk that will be submitted; a checkpoint's own limit may be lower."""
     threads: int = 2

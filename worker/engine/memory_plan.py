@@ -11,7 +11,7 @@ from worker.engine.interface import EngineFailure, VramBudget
 from worker.model.config import ModelConfig
 
 DEFAULT_SHARE = 0.9
-"""Of what is free when the engine loads; the rest is left to others."""
+"""Of what is free when the engine loads, all in all; the rest is left to others."""
 WORKING_SHARE = 0.2
 """Of what is free, at most, for one batch's intermediate results."""
 LEAST_PREFILL_TOKENS = 512
@@ -64,14 +64,15 @@ def plan_memory(
     """The plan for a device with so much free memory, before anything is put there.
 
     value_bytes is the size of a number of the KV cache, least_tokens what the largest chunk needs.
-    The budget bounds weights and KV arena. Raises EngineFailure: out_of_memory, in words.
+    The budget bounds weights and KV arena; without one, these and working memory leave a tenth of
+    what is free to others. Raises EngineFailure: out_of_memory, in words.
     """
     while (working := working_bytes(config, limits, value_bytes)) > WORKING_SHARE * free_bytes:
         if limits == limits.halved():
             break
         limits = limits.halved()
     token_bytes = config.text.kv_values_per_token * value_bytes
-    allowed = min(allowed_bytes(budget, free_bytes), free_bytes - working)
+    allowed = allowed_bytes(budget, free_bytes, working)
     kv_tokens = min((allowed - parameter_bytes) // token_bytes, limits.rows * least_tokens)
     if kv_tokens < least_tokens:
         raise _does_not_fit(
@@ -80,13 +81,12 @@ def plan_memory(
     return MemoryPlan(parameter_bytes, kv_tokens, kv_tokens * token_bytes, working, limits)
 
 
-def allowed_bytes(budget: VramBudget, free_bytes: int) -> int:
+def allowed_bytes(budget: VramBudget, free_bytes: int, working: int) -> int:
     """What weights and KV arena may take together of so much free memory."""
     if budget is None:
-        return int(DEFAULT_SHARE * free_bytes)
-    if isinstance(budget, float):
-        return int(budget * free_bytes)
-    return min(budget, free_bytes)
+        return int(DEFAULT_SHARE * free_bytes) - working
+    wanted = int(budget * free_bytes) if isinstance(budget, float) else budget
+    return min(wanted, free_bytes - working)
 
 
 def working_bytes(config: ModelConfig, limits: BatchLimits, value_bytes: int) -> int:
@@ -106,7 +106,7 @@ def working_bytes(config: ModelConfig, limits: BatchLimits, value_bytes: int) ->
 def _does_not_fit(
     parameter_bytes: int, kv_bytes: int, working: int, free_bytes: int, budget: VramBudget
 ) -> EngineFailure:
-    allowed = allowed_bytes(budget, free_bytes)
+    allowed = max(0, allowed_bytes(budget, free_bytes, working))
     return EngineFailure(
         "out_of_memory",
         f"The model needs {_amount(parameter_bytes + kv_bytes)} (weights"

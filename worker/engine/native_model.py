@@ -33,7 +33,7 @@ from worker.engine.prompt import CONTEXT_TOKENS, Prompter
 from worker.engine.rows import GREEDY, Choice
 from worker.engine.runner import TOKEN_BUCKETS, Runner
 from worker.engine.weights import load_parameters, parameter_bytes
-from worker.kv_arena import KvArena
+from worker.kv_arena import KvArena, rounded_up
 from worker.model.config import ModelConfig, UnsupportedConfig, read_model_config
 from worker.model.operations import Operations, TorchOperations
 from worker.step_costs import StepCosts
@@ -192,14 +192,14 @@ class NativeModel:
         on_gpu = self.device.type == "cuda"
         samples = int(longest_seconds * SAMPLE_RATE)
         audio_tokens = self._config.audio.audio_tokens(frame_count(samples))
-        needs = _FRAMING_TOKENS + CONTEXT_TOKENS + audio_tokens + output_token_limit(samples)
+        chunk = _FRAMING_TOKENS + CONTEXT_TOKENS + audio_tokens + output_token_limit(samples)
         return plan_memory(
             self._config,
             free_bytes=placement.free_memory(self.device),
             budget=settings.vram_budget if on_gpu else None,
             parameter_bytes=parameter_bytes(self._config, self.dtype),
             value_bytes=self.dtype.itemsize,
-            least_tokens=needs,
+            least_tokens=rounded_up(chunk) + rounded_up(_spare_rows(self.device)),
             limits=CUDA_LIMITS if on_gpu else CPU_LIMITS,
         )
 
@@ -210,11 +210,8 @@ class NativeModel:
             checkpoint, self._config, device=self.device, dtype=self.dtype, report=report
         )
         operations = choose_operations(self.device, is_compiled=settings.compile)
-        # Torch's own attention asks the host where sequences lie, which no graph can record.
-        uses_graphs = self.device.type == "cuda" and has_triton()
         arena = KvArena(self.plan.kv_tokens)
-        # Rows that padding may write: as many as the largest bucket of tokens has.
-        spare = arena.allocate(TOKEN_BUCKETS[-1] if uses_graphs else 1)
+        spare = arena.allocate(_spare_rows(self.device))
         assert spare is not None, "an arena holds at least the largest chunk"
         runner = Runner(
             parameters,
@@ -222,7 +219,7 @@ class NativeModel:
             kv_rows=self.plan.kv_tokens,
             slots=self.plan.limits.rows,
             spare_row=spare.start,
-            graphs=GraphCache() if uses_graphs else None,
+            graphs=GraphCache() if _uses_graphs(self.device) else None,
         )
         return runner, arena
 
@@ -236,12 +233,24 @@ def choose_operations(device: torch.device, *, is_compiled: bool) -> Operations:
 
         operations = TritonOperations()
     elif device.type == "cuda":
-        logger.warning("triton is not installed: decoding is several times slower without it")
+        logger.warning(
+            "triton is not installed: decoding is launched operation by operation, which is slow"
+        )
     if is_compiled:
         from worker.engine.compiled_operations import CompiledOperations
 
         return CompiledOperations(operations)
     return operations
+
+
+def _uses_graphs(device: torch.device) -> bool:
+    """Torch's own attention asks the host where sequences lie, which no graph can record."""
+    return device.type == "cuda" and has_triton()
+
+
+def _spare_rows(device: torch.device) -> int:
+    """KV rows that padding may write: as many as the largest bucket of tokens has."""
+    return TOKEN_BUCKETS[-1] if _uses_graphs(device) else 1
 
 
 def has_triton() -> bool:
