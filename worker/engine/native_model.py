@@ -233,9 +233,7 @@ def choose_operations(device: torch.device, *, is_compiled: bool) -> Operations:
 
         operations = TritonOperations()
     elif device.type == "cuda":
-        logger.warning(
-            "triton is not installed: decoding is launched operation by operation, which is slow"
-        )
+        logger.warning("triton is not installed: every operation is launched by itself, slowly")
     if is_compiled:
         from worker.engine.compiled_operations import CompiledOperations
 
