@@ -47,6 +47,7 @@ def main() -> None:
     arguments.add_argument("--at-once", type=int)
     arguments.add_argument("--recordings", type=int)
     arguments.add_argument("--requests", type=int, default=40)
+    arguments.add_argument("--minutes", type=float, default=10.0, help="of the film")
     options = arguments.parse_args()
     chosen = setting("ablate", options)
     at_once = options.at_once or (128 if chosen.on_gpu else 8)
@@ -54,7 +55,7 @@ def main() -> None:
         engine = ready_engine("native", chosen)
         count = options.recordings or at_once
         chosen.report.show(paces(chosen, engine, at_once, count))
-        chosen.report.show(delays(chosen, engine, options.requests))
+        chosen.report.show(delays(engine, options.requests, options.minutes))
     chosen.report.close()
 
 
@@ -73,10 +74,7 @@ def switches(chosen: Setting, engine: Any) -> Iterator[tuple[str, Switch]]:
             "no Triton, no CUDA graphs",
             lambda: _both(_set(runner, "_graphs", None), _set(decoder, "_operations", plain)),
         )
-        yield (
-            "each batch is read before the next",
-            lambda: _read_at_once(),
-        )
+        yield "each batch is read before the next", _read_at_once
         yield (
             "elementwise compiled, no CUDA graphs",
             lambda: _both(
@@ -118,9 +116,9 @@ def paces(chosen: Setting, engine: Any, at_once: int, count: int) -> Table:
     return table
 
 
-def delays(chosen: Setting, engine: Any, requests: int) -> Table:
+def delays(engine: Any, requests: int, minutes: float) -> Table:
     """With priorities, and with live requests that are like any other's."""
-    film = recording("film", 600.0, chunk_seconds(engine), Priority.INTERACTIVE)
+    film = recording("film", 60 * minutes, chunk_seconds(engine), Priority.INTERACTIVE)
     live = arriving(requests, 0.4)
     kinds = {_WHOLE: live, "no priorities": [_as_interactive(arrival) for arrival in live]}
     seconds: dict[str, list[float]] = {name: [] for name in kinds}

@@ -1,6 +1,6 @@
 """How long live requests wait beside a film, against an idle engine.
 
-    python -m bench.live_first [--requests 60] [--minutes 10] [--model 1.7b] [--json out]
+    python -m bench.live_first [--requests 40] [--minutes 10] [--model 1.7b] [--json out]
 
 A recording of ten minutes is in work all the time: when it is finished it begins again. Short live
 requests (2 to 4 s of speech, LIVE_FINAL) arrive at random moments, the same in every row, one every
@@ -70,7 +70,7 @@ class Outcome:
 
 def main() -> None:
     arguments = parser(__doc__, rounds=1)
-    arguments.add_argument("--requests", type=int, default=60)
+    arguments.add_argument("--requests", type=int, default=40)
     arguments.add_argument("--minutes", type=float, default=10.0)
     arguments.add_argument("--gap", type=float, default=0.4, help="seconds between two, mean")
     options = arguments.parse_args()
