@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.audio import SAMPLE_RATE
+from worker.segments import SpeechSpan
 
 Samples = NDArray[np.float32]
 _Levels = NDArray[np.float64]
@@ -56,6 +57,8 @@ class Chunk:
     samples: Samples = field(repr=False)
     is_silent: bool
     """Nothing in it can be heard: no inference is needed."""
+    spans: tuple[SpeechSpan, ...] = ()
+    """Where somebody speaks, in order; samples of the recording."""
 
 
 class Chunker:
