@@ -11,9 +11,18 @@ from gateway.worker_client.interface import (
     TranscriptionRequest,
     WorkerSnapshot,
 )
-from protocol.transcription import ChunkDone, Final, Progress
+from protocol.transcription import (
+    ChunkDone,
+    Final,
+    Nats,
+    Partial,
+    Progress,
+    Segment,
+    Token,
+    Word,
+)
 
-ScriptedMessage = ChunkDone | Progress | Final | TranscriptionFailed | Exception
+ScriptedMessage = ChunkDone | Partial | Progress | Final | TranscriptionFailed | Exception
 
 
 def chunk_done(
@@ -24,9 +33,68 @@ def chunk_done(
     start: int = 0,
     end: int = 16_000,
     request_id: str = "req_1",
+    segments: Sequence[Segment] = (),
+    tokens: Sequence[Token] = (),
 ) -> ChunkDone:
     """A finished chunk of one second with plausible token counts."""
-    return ChunkDone(request_id, 1, index, start, end, language, text, 20, 13, 5)
+    return ChunkDone(
+        request_id,
+        1,
+        index,
+        start,
+        end,
+        language,
+        text,
+        20,
+        13,
+        5,
+        segments=tuple(segments),
+        tokens=tuple(tokens),
+    )
+
+
+def segment(
+    text: str, start: float, end: float, *, channel: int | None = None, is_estimated: bool = False
+) -> Segment:
+    """A segment between two times in seconds, whose words share it evenly."""
+    texts = text.split()
+    step = (end - start) / len(texts)
+    words = tuple(
+        Word(
+            round((start + number * step) * 16_000),
+            round((start + (number + 1) * step) * 16_000),
+            word,
+            is_estimated,
+        )
+        for number, word in enumerate(texts)
+    )
+    return Segment(
+        start=round(start * 16_000),
+        end=round(end * 16_000),
+        text=text,
+        words=words,
+        channel=channel,
+        token_ids=tuple(range(100, 100 + len(texts))),
+        avg_logprob=Nats(-0.25),
+        no_speech=0.125,
+    )
+
+
+def tokens_of(*contents: bytes, logprob: float = -0.5) -> tuple[Token, ...]:
+    """The tokens of a chunk's text."""
+    return tuple(Token(content, Nats(logprob)) for content in contents)
+
+
+def partial(
+    text: str,
+    *,
+    index: int = 0,
+    attempt: int = 1,
+    language: str | None = "English",
+    request_id: str = "req_1",
+) -> Partial:
+    """The beginning of a chunk's text."""
+    return Partial(request_id, attempt, index, language, text)
 
 
 def final(*, chunks: int = 1, audio_seconds: float = 1.0, request_id: str = "req_1") -> Final:
@@ -70,7 +138,7 @@ class FakeWorkerClient:
 
     async def transcribe(
         self, request: TranscriptionRequest
-    ) -> AsyncGenerator[ChunkDone | Progress | Final, None]:
+    ) -> AsyncGenerator[ChunkDone | Partial | Progress | Final, None]:
         self.requests.append(request)
         self.contents.append(request.upload_path.read_bytes())
         self.arrived.set()

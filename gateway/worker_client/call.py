@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from gateway.worker_client.attempts import Attempts
 from gateway.worker_client.chunk_file import ChunkFile
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
-from protocol.transcription import ChunkDone, Final, Progress, Transcribe
+from protocol.transcription import ChunkDone, Final, Partial, Progress, Transcribe
 
 
 class Call:
@@ -21,6 +21,7 @@ class Call:
         self.waiting_since = now
         self.last_progress = now
         self._progress: Progress | None = None
+        self._partial: Partial | None = None
         self._outcome: Final | TranscriptionFailed | None = None
         self._changed = asyncio.Event()
 
@@ -37,6 +38,7 @@ class Call:
         """The message that hands it to the next engine; counts the attempt."""
         request = self.request
         attempt = self.attempts.begin()
+        self._partial = None
         return Transcribe(
             request_id=request.request_id,
             attempt=attempt,
@@ -49,12 +51,19 @@ class Call:
             runs_alone=self.attempts.runs_alone,
             done_chunks=self.chunks.chunks,
             done_samples=self.chunks.samples,
+            languages=request.languages,
+            wants_partials=request.wants_partials,
+            wants_logprobs=request.wants_logprobs,
+            splits_channels=request.splits_channels,
+            uses_previous_context=request.uses_previous_context,
+            audio_track=request.audio_track,
         )
 
     def add_chunk(self, chunk: ChunkDone, now: float) -> None:
         """Store a finished chunk for the caller. Raises OSError when the disk is full."""
         self.chunks.append(chunk)
         self.attempts.chunk_finished()
+        self._partial = None
         self.last_progress = now
         self._changed.set()
 
@@ -64,14 +73,22 @@ class Call:
         self.last_progress = now
         self._changed.set()
 
+    def note_partial(self, partial: Partial, now: float) -> None:
+        """Remember the latest text of the chunk under way; an unread older one is replaced."""
+        if partial.index != self.chunks.chunks:
+            return
+        self._partial = partial
+        self.last_progress = now
+        self._changed.set()
+
     def end(self, outcome: Final | TranscriptionFailed) -> None:
         """Give the one answer; later ones are dropped."""
         if self._outcome is None:
             self._outcome = outcome
             self._changed.set()
 
-    async def events(self) -> AsyncGenerator[ChunkDone | Progress | Final, None]:
-        """Chunks in order, the latest progress in between, then the Final or the failure."""
+    async def events(self) -> AsyncGenerator[ChunkDone | Partial | Progress | Final, None]:
+        """Chunks in order, latest partial and progress in between, then the Final or failure."""
         while True:
             if (chunk := self.chunks.read_next()) is not None:
                 yield chunk
@@ -80,6 +97,9 @@ class Call:
                 return
             elif self._outcome is not None:
                 raise self._outcome
+            elif self._partial is not None:
+                partial, self._partial = self._partial, None
+                yield partial
             elif self._progress is not None:
                 progress, self._progress = self._progress, None
                 yield progress

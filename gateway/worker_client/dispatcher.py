@@ -25,6 +25,7 @@ from protocol.transcription import (
     ChunkDone,
     Failed,
     Final,
+    Partial,
     Progress,
     PullUpload,
     UploadPiece,
@@ -47,7 +48,7 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 EngineId = tuple[str, int]
 """Worker id and epoch."""
-Answer = Progress | ChunkDone | Final | Failed
+Answer = Progress | Partial | ChunkDone | Final | Failed
 
 
 class Post(Protocol):
@@ -273,6 +274,8 @@ class Dispatcher:
     def _apply(self, call: Call, engine: EngineId, message: Answer) -> None:
         if isinstance(message, Progress):
             call.note_progress(message, self._clock())
+        elif isinstance(message, Partial):
+            call.note_partial(message, self._clock())
         elif isinstance(message, Failed):
             self._apply_failure(call, message)
         else:

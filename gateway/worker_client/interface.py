@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from protocol.failures import FailureCode
-from protocol.transcription import ChunkDone, Final, Progress
+from protocol.transcription import ChunkDone, Final, Partial, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,13 @@ class TranscriptionRequest:
     prompt: str = ""
     keywords: tuple[str, ...] = ()
     temperature: float = 0.0
+    languages: tuple[str, ...] = ()
+    """English names of the only languages to expect; empty: any."""
+    wants_partials: bool = False
+    wants_logprobs: bool = False
+    splits_channels: bool = False
+    uses_previous_context: bool = False
+    audio_track: int | None = None
 
 
 class TranscriptionFailed(Exception):
@@ -76,8 +83,11 @@ class WorkerClient(Protocol):
 
     def transcribe(
         self, request: TranscriptionRequest
-    ) -> AsyncGenerator[ChunkDone | Progress | Final, None]:
+    ) -> AsyncGenerator[ChunkDone | Partial | Progress | Final, None]:
         """Yield chunks in order (progress in between) and end with exactly one Final.
+
+        Partials are of the chunk that comes next, and only the latest is kept for a slow reader.
+        After an engine's death a chunk begins anew: its later texts may differ from earlier ones.
 
         Starts an engine where none runs. Raises TranscriptionFailed. Closing the generator, or
         cancelling its consumer, cancels the work.

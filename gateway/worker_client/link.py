@@ -36,7 +36,7 @@ from protocol.control import (
     Welcome,
 )
 from protocol.limits import HEARTBEAT_INTERVAL
-from protocol.transcription import ChunkDone, Failed, Final, Hello, Progress, PullUpload
+from protocol.transcription import ChunkDone, Failed, Final, Hello, Partial, Progress, PullUpload
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -132,7 +132,7 @@ class WorkerLink:
 
     async def transcribe(
         self, request: TranscriptionRequest
-    ) -> AsyncGenerator[ChunkDone | Progress | Final, None]:
+    ) -> AsyncGenerator[ChunkDone | Partial | Progress | Final, None]:
         """See WorkerClient.transcribe."""
         call = self._dispatcher.open(request)
         try:
@@ -285,7 +285,7 @@ class WorkerLink:
                 self._work.send(peer, self._introduction)
         elif isinstance(message, PullUpload):
             self._dispatcher.upload_wanted(engine, message)
-        elif isinstance(message, Progress | ChunkDone | Final | Failed):
+        elif isinstance(message, Progress | Partial | ChunkDone | Final | Failed):
             self._dispatcher.answered(engine, message)
         elif not isinstance(message, Heartbeat):
             logger.warning("unexpected %s on the work link", type(message).__name__)

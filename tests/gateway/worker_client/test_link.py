@@ -30,6 +30,7 @@ from protocol.transcription import (
     Failed,
     Final,
     Hello,
+    Partial,
     Progress,
     PullUpload,
     Stage,
@@ -231,6 +232,29 @@ async def test_answers_of_an_earlier_attempt_are_dropped(road: Road) -> None:
     await following.finish(again)
 
     assert await caller == "right"
+
+
+async def test_partial_texts_reach_the_caller_and_late_ones_of_a_lost_engine_do_not(
+    road: Road,
+) -> None:
+    supervisor = await road.supervisor()
+    await supervisor.report(EngineState.READY)
+    engine = await road.engine()
+    async with aclosing(road.link.transcribe(road.request())) as events:
+        first = asyncio.ensure_future(anext(events))
+        opened = await engine.receive(Transcribe)
+        await supervisor.report(EngineState.STARTING, epoch=2)
+        following = await road.engine(epoch=2)
+        again = await following.receive(Transcribe)
+        for attempt, text in ((opened.attempt, "late"), (again.attempt, "one")):
+            await following.send(Partial(opened.request_id, attempt, 0, "English", text))
+        partial = await first
+        await following.finish_chunk(again, 0, "one two")
+        chunk = await anext(events)
+
+    assert isinstance(partial, Partial)
+    assert isinstance(chunk, ChunkDone)
+    assert (partial.text, chunk.text) == ("one", "one two")
 
 
 async def test_requests_given_back_by_an_ending_engine_count_against_nobody(road: Road) -> None:
