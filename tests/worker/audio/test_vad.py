@@ -37,7 +37,8 @@ def babble(seconds: float, seed: int) -> Samples:
     pitch = 110 + 20 * np.sin(2 * np.pi * 0.7 * moments + seed)
     buzz = sum(np.sin(2 * np.pi * n * np.cumsum(pitch) / 16_000) / n for n in range(1, 20))
     syllables = np.clip(np.sin(2 * np.pi * 4 * moments + seed), 0, 1)
-    return (0.1 * np.asarray(buzz) * syllables).astype(np.float32)
+    samples: Samples = (0.1 * np.asarray(buzz) * syllables).astype(np.float32)
+    return samples
 
 
 def test_every_step_has_one_probability_and_a_started_one_counts() -> None:
