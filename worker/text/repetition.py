@@ -42,15 +42,25 @@ class Repetition:
     period: int
 
 
-def repair_repetitions(text: str, is_cut_off: bool = False) -> str:
+def repair_repetitions(text: str, is_cut_off: bool = False, settled: int = 0) -> str:
     """Leave one copy of each unit that is repeated beyond what people say; digits stay.
 
     `is_cut_off`: generation ended at the token limit, so a loop at the end needs fewer copies.
-    Idempotent, and linear but for a logarithm.
+    `settled`: so many characters from the start, which end in no white space, are with the caller
+    already and stay, whatever they repeat. Idempotent, and linear but for a logarithm.
     """
-    while found := find_repetitions(text, is_cut_off):
-        for stretch in reversed(found):
-            text = _without_copies(text, stretch)
+    while True:
+        shorter = _shortened(text, is_cut_off, settled)
+        if shorter == text and is_cut_off:  # the loop at the end is settled; others may not be
+            shorter = _shortened(text, False, settled)
+        if shorter == text:
+            return text
+        text = shorter
+
+
+def _shortened(text: str, is_cut_off: bool, settled: int) -> str:
+    for stretch in reversed(find_repetitions(text, is_cut_off)):
+        text = _without_copies(text, stretch, settled)
     return text
 
 
@@ -195,8 +205,9 @@ def _separates(character: str) -> bool:
     return character.isspace() or unicodedata.category(character).startswith("P")
 
 
-def _without_copies(text: str, stretch: Repetition) -> str:
+def _without_copies(text: str, stretch: Repetition, settled: int) -> str:
     if stretch.end == len(text):  # an incomplete last copy goes too
-        return text[: _unit_start(text, stretch) + stretch.period].rstrip()
-    surplus = (_copies(stretch) - 1) * stretch.period
-    return text[: stretch.start] + text[stretch.start + surplus :]
+        return text[: max(settled, _unit_start(text, stretch) + stretch.period)].rstrip()
+    free = max(0, stretch.end - max(settled, stretch.start + stretch.period))
+    surplus = free // stretch.period * stretch.period
+    return text[: stretch.end - surplus] + text[stretch.end :]
