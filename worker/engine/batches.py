@@ -107,6 +107,9 @@ class BatchEngine:
         if self._waiting.pop(key, None) is not None:
             self._turns.remove(key)
 
+    def text_so_far(self, key: ChunkKey) -> str | None:
+        return None
+
     def run_alone(self, request_id: str | None) -> None:
         self._turns.run_alone(request_id)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from worker.sequence import Priority
+from worker.text.written_tokens import WrittenToken
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,6 +64,9 @@ class ChunkText:
     """Natural logarithm of each output token's probability; None where not wanted or not known."""
     token_ids: tuple[int, ...] = ()
     """Output tokens, the end token not."""
+    tokens: tuple[WrittenToken, ...] = ()
+    """The text in UTF-8, token by token; empty where logprobs are, or where the text is not simply
+    the end of the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,13 @@ class Engine(Protocol):
         """Forget a chunk, running or not: it gets no answer. Nothing happens for an unknown key.
 
         Its memory is free at the latest after the next step.
+        """
+
+    def text_so_far(self, key: ChunkKey) -> str | None:
+        """What the model has written of a chunk that runs, preamble included, as it came.
+
+        None where there is nothing yet, or the engine tells only at the end. Starts anew, and says
+        the same again, where more urgent work displaced the chunk.
         """
 
     def run_alone(self, request_id: str | None) -> None:

@@ -33,6 +33,7 @@ from worker.scheduler import Scheduler, SequenceTooLarge
 from worker.sequence import Batch, DecodeStep, Encode, Extend
 from worker.sequence import Sequence as ScheduledSequence
 from worker.text.model_output import parse_model_output
+from worker.text.written_tokens import WrittenToken, tokens_of_text
 
 if TYPE_CHECKING:
     from worker.engine.native_model import NativeModel, Prompt
@@ -65,6 +66,8 @@ class _Progress:
     def start_over(self) -> None:
         self.windows, self.hidden = (), None
         self.audio, self.token_ids, self.logprobs = [], [], []
+        if self.choice.generator is not None:  # what was told of its text has to come true
+            self.choice.generator.manual_seed(self.choice.generator.initial_seed())
         self.starts += 1
 
 
@@ -173,6 +176,13 @@ class NativeEngine:
         self._answers = [answer for answer in self._answers if answer[0] != key]
         if self._running.pop(key, None) is not None:
             self._scheduler.drop(key)
+
+    def text_so_far(self, key: ChunkKey) -> str | None:
+        progress = self._running.get(key)
+        if progress is None or not progress.token_ids:
+            return None
+        written = b"".join(map(self._model.token_bytes, progress.token_ids))
+        return written.decode("utf-8", "replace")
 
     def run_alone(self, request_id: str | None) -> None:
         self._scheduler.run_alone(request_id)
@@ -326,8 +336,18 @@ class NativeEngine:
                 is_cut_off=is_cut_off,
                 logprobs=tuple(progress.logprobs) if wants_logprobs else None,
                 token_ids=tuple(progress.token_ids),
+                tokens=tokens_of_text(parsed.text, self._written(progress)),
             ),
         )
+
+    def _written(self, progress: _Progress) -> list[WrittenToken]:
+        """The output tokens with their probabilities, if the chunk wants them."""
+        if not progress.chunk.wants_logprobs:
+            return []
+        return [
+            WrittenToken(token_id, self._model.token_bytes(token_id), logprob)
+            for token_id, logprob in zip(progress.token_ids, progress.logprobs, strict=True)
+        ]
 
     def _end(self, key: ChunkKey, answer: ChunkText | ChunkFailure) -> None:
         del self._running[key]

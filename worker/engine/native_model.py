@@ -152,6 +152,10 @@ class NativeModel:
         """The output as text, <asr_text> included."""
         return self._prompter.detokenize(token_ids)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """A token's part of the output's UTF-8."""
+        return self._prompter.token_bytes(token_id)
+
     def memory(self) -> dict[str, int]:
         """See Engine.memory."""
         if self.device.type != "cuda":

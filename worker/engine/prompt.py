@@ -26,6 +26,18 @@ _QWEN2_WORDS = (
 )
 
 
+def _byte_alphabet() -> dict[str, int]:
+    """The characters that stand for bytes in a byte-level vocabulary: printable ones of Latin-1 for
+    themselves, those from U+0100 on for the others in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable}
+    return alphabet | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTE_ALPHABET = _byte_alphabet()
+
+
 class Prompter:
     """Builds prompts and reads outputs with a checkpoint's tokenizer. Raises EngineFailure."""
 
@@ -36,6 +48,9 @@ class Prompter:
         self.turn_end_id = self._special("<|im_end|>")
         self.padding_id = self._special("<|endoftext|>")
         self._text_mark_id = self._special(_TEXT_MARK)
+        self._added_tokens = self._tokenizer.get_added_tokens_decoder()
+        self._token_bytes: dict[int, bytes] = {}
+        """Those asked for so far; bounded by the vocabulary."""
         turn_start = self._special("<|im_start|>")
         self._turn_start = turn_start
         self._before_audio = [
@@ -66,6 +81,22 @@ class Prompter:
     def detokenize(self, token_ids: Sequence[int]) -> str:
         """Special tokens are left out; <asr_text> stays, for it parts preamble and text."""
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token adds to the UTF-8 of detokenize(); nothing for a special one."""
+        known = self._token_bytes.get(token_id)
+        if known is None:
+            known = self._token_bytes[token_id] = self._bytes_of(token_id)
+        return known
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        token = self._tokenizer.id_to_token(token_id)
+        added = self._added_tokens.get(token_id)
+        if token is None or (added is not None and added.special):
+            return b""
+        if added is not None:
+            return str(added.content).encode("utf-8")
+        return bytes(_BYTE_ALPHABET[character] for character in token)
 
     def _system_ids(self, context: str) -> list[int]:
         # Tokenised together, for a context that begins with a space joins the line break.

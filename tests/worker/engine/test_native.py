@@ -1,6 +1,7 @@
 """The native engine as the engine loop uses it, on the embedded checkpoint and on one that talks
 without end."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -256,6 +257,48 @@ def test_logprobs_come_on_request_one_a_token(engine: NativeEngine) -> None:
     assert other.logprobs is None
 
 
+def test_tokens_with_logprobs_are_the_text(engine: NativeEngine) -> None:
+    engine.submit(("british", 0), chunk("british", wants_logprobs=True))
+    submitted(engine, ["american"])
+
+    answers = finished(engine)
+
+    wanted, other = answers["british", 0], answers["american", 0]
+    assert isinstance(wanted, ChunkText)
+    assert isinstance(other, ChunkText)
+    assert b"".join(token.content for token in wanted.tokens) == BRITISH.encode()
+    assert wanted.logprobs is not None
+    assert [token.logprob for token in wanted.tokens] == list(
+        wanted.logprobs[len(wanted.logprobs) - len(wanted.tokens) :]
+    )
+    assert other.tokens == ()
+
+
+def test_what_a_running_chunk_has_written_so_far_is_told(engine: NativeEngine) -> None:
+    submitted(engine)
+    told: dict[str, list[str]] = {name: [] for name in TEXTS}
+    answers: Answers = {}
+    while engine.has_work:
+        answers |= engine.step(nothing)
+        for name, texts_so_far in told.items():
+            text = engine.text_so_far((name, 0))
+            if text is not None:
+                texts_so_far.append(text)
+
+    for name, texts_so_far in told.items():
+        outputs = ["", *texts_so_far, f"language English<asr_text>{TEXTS[name]}"]
+        assert len(set(outputs)) > 8
+        assert all(b.startswith(a) for a, b in itertools.pairwise(outputs))
+        assert engine.text_so_far((name, 0)) is None
+
+
+def test_nothing_is_told_of_unknown_and_waiting_chunks(engine: NativeEngine) -> None:
+    submitted(engine, ["british"])
+
+    assert engine.text_so_far(("british", 0)) is None
+    assert engine.text_so_far(("unknown", 0)) is None
+
+
 def test_a_temperature_leaves_neighbours_alone(engine: NativeEngine) -> None:
     engine.submit(("warm", 0), chunk("british", temperature=5.0))
     submitted(engine, ["british", "flite"])
@@ -467,6 +510,18 @@ def test_live_work_displaces_a_file_which_then_starts_over(one_row: NativeEngine
     order = [key[0] for key in finished_in_order(one_row)]
 
     assert order == ["live", "file"]
+
+
+def test_a_displaced_chunk_writes_the_same_again_at_any_temperature(one_row: NativeEngine) -> None:
+    one_row.submit(("file", 0), chunk("british", priority=Priority.BULK, temperature=3.0))
+    stepped_until(one_row, lambda: len(one_row.text_so_far(("file", 0)) or "") > 20)
+    before = one_row.text_so_far(("file", 0))
+    one_row.submit(("live", 0), chunk("american", priority=Priority.LIVE_FINAL))
+    stepped_until(one_row, lambda: one_row.text_so_far(("live", 0)) is not None)
+    assert one_row.text_so_far(("file", 0)) is None
+    stepped_until(one_row, lambda: len(one_row.text_so_far(("file", 0)) or "") >= len(before or ""))
+
+    assert one_row.text_so_far(("file", 0)) == before
 
 
 def finished_in_order(engine: NativeEngine) -> list[ChunkKey]:

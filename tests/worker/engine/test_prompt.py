@@ -161,3 +161,21 @@ def test_a_tokenizer_without_audio_tokens_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure) as caught:
         Prompter(folder)
     assert caught.value.code == "unsupported_model"
+
+
+def test_the_bytes_of_tokens_are_the_text() -> None:
+    text = "language English<asr_text>größer 你好 🎧\t x\r\n 12's <|im_start|>"
+    token_ids = [*TOKENIZER.encode(text).ids, PROMPTER.turn_end_id, TOKENIZER.get_vocab_size() + 7]
+
+    for end in range(len(token_ids) + 1):
+        written = b"".join(map(PROMPTER.token_bytes, token_ids[:end]))
+        assert written.decode("utf-8", "replace") == PROMPTER.detokenize(token_ids[:end])
+
+
+def test_every_token_has_the_bytes_the_tokenizer_gives_it() -> None:
+    token_ids = range(TOKENIZER.get_vocab_size())
+
+    decoded = [PROMPTER.detokenize([token_id]) for token_id in token_ids]
+
+    assert [PROMPTER.token_bytes(i).decode("utf-8", "replace") for i in token_ids] == decoded
+    assert PROMPTER.token_bytes(PROMPTER.turn_end_id) == b""
