@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from worker.audio import SAMPLE_RATE
 from worker.audio.chunking import FAINT_PEAK, SILENT_PEAK, Chunk, Chunker, is_faint, is_silent
+from worker.audio.vad import STEP_SAMPLES
 
 Samples = NDArray[np.float32]
 
@@ -32,6 +33,32 @@ def cut(chunker: Chunker, samples: Samples, block: int = 160_000) -> list[Chunk]
 
 def ends(chunks: list[Chunk]) -> list[float]:
     return [chunk.end / SAMPLE_RATE for chunk in chunks]
+
+
+class LoudIsSpeech:
+    """A detector that takes any noise for speech; keeps its steps apart as the real one does."""
+
+    def __init__(self) -> None:
+        self._rest = silence(0)
+
+    def push(self, samples: Samples) -> NDArray[np.float32]:
+        heard = np.concatenate([self._rest, samples])
+        steps = len(heard) // STEP_SAMPLES
+        self._rest = heard[steps * STEP_SAMPLES :]
+        loud = np.abs(heard[: steps * STEP_SAMPLES]).reshape(-1, STEP_SAMPLES).max(axis=1) > 0.01
+        return np.where(loud, 0.9, 0.05).astype(np.float32)
+
+    def finish(self) -> NDArray[np.float32]:
+        return self.push(silence(-len(self._rest) % STEP_SAMPLES / SAMPLE_RATE))
+
+
+def listening(target: float = 30, longest: float = 60) -> Chunker:
+    return Chunker(target, longest, LoudIsSpeech)
+
+
+def hiss(seconds: float) -> Samples:
+    """Heard, but no speech to LoudIsSpeech."""
+    return speech(seconds, level=0.004, seed=9)
 
 
 @st.composite
@@ -263,3 +290,130 @@ def test_faint_is_what_nothing_can_be_made_out_of(swing: float, expected: bool) 
     assert is_faint(samples) is expected
     assert is_faint(samples + np.float32(0.25)) is expected  # an offset is not heard
     assert is_faint(samples[:0])
+
+
+def test_what_is_no_speech_needs_no_inference_however_loud() -> None:
+    (chunk,) = cut(listening(), hiss(5.0))
+
+    assert chunk.is_silent
+    assert chunk.spans == ()
+
+
+def test_spans_say_where_somebody_speaks_with_a_margin() -> None:
+    (chunk,) = cut(listening(), np.concatenate([hiss(2.0), speech(1.0), hiss(2.0), speech(3.0)]))
+
+    edges = [edge / SAMPLE_RATE for span in chunk.spans for edge in (span.start, span.end)]
+    assert edges == pytest.approx([1.9, 3.1, 4.9, 8.0], abs=0.04)
+    assert all(span.probability == pytest.approx(0.9) for span in chunk.spans)
+    assert chunk.spans_by_channel == (chunk.spans,)
+
+
+def test_half_a_second_without_speech_beats_a_nearer_and_deeper_lull() -> None:
+    samples = np.concatenate(
+        [speech(22.0), hiss(0.8), speech(7.0), silence(0.3), speech(60.0, seed=1)]
+    )
+
+    assert 22.2 < ends(cut(listening(), samples))[0] < 22.6
+
+
+def test_without_a_clear_pause_the_best_lull_is_taken() -> None:
+    samples = np.concatenate([speech(28.0), silence(0.4), speech(60.0, seed=1)])
+
+    assert 28.0 < ends(cut(listening(), samples))[0] < 28.4
+
+
+def test_a_cut_leaves_silence_on_both_sides() -> None:
+    samples = np.concatenate([speech(25.0), hiss(10.0), speech(60.0)])
+    short = np.concatenate([speech(25.0), hiss(0.6), speech(60.0)])
+
+    assert ends(cut(listening(), samples))[0] == pytest.approx(30.0, abs=0.02)
+    assert ends(cut(listening(), short))[0] == pytest.approx(25.3, abs=0.1)
+
+
+def test_a_chunk_is_handed_over_once_no_later_pause_can_be_nearer() -> None:
+    samples = np.concatenate([speech(28.0), hiss(1.0), speech(60.0, seed=1)])
+    chunker = listening()
+
+    arrived = [
+        second
+        for second in range(60)
+        if chunker.push(samples[second * SAMPLE_RATE : (second + 1) * SAMPLE_RATE])
+    ]
+
+    # Six seconds behind the cut are seen, so that what follows is no scrap.
+    assert arrived[0] in (34, 35, 36)
+
+
+def test_a_recording_a_little_longer_than_the_target_is_not_cut_for_a_pause_near_its_end() -> None:
+    samples = np.concatenate([speech(30.0), hiss(1.0), speech(4.0)])
+
+    assert len(cut(listening(), samples)) == 1
+
+
+def test_speech_across_a_cut_lies_in_both_chunks() -> None:
+    first, second = cut(listening(2, 2), speech(3.9, seed=3))[:2]
+
+    assert first.spans[-1].end == first.end == second.start == second.spans[0].start
+
+
+def test_channels_are_cut_together_where_neither_speaks_and_listened_to_apart() -> None:
+    left = np.concatenate([speech(20.0), hiss(2.0), speech(8.0), hiss(1.0), speech(30.0)])
+    right = np.concatenate([hiss(20.5), speech(1.0, seed=2), hiss(39.5)])
+    both = np.stack([left, right], axis=1)
+
+    first = cut(listening(), both)[0]
+
+    assert 30.0 < first.end / SAMPLE_RATE < 31.0
+    assert first.samples.shape == (first.end, 2)
+    assert np.array_equal(first.samples, both[: first.end])
+    on_left, on_right = first.spans_by_channel
+    assert [round(span.start / SAMPLE_RATE) for span in on_left] == [0, 22]
+    assert [span.start / SAMPLE_RATE for span in on_right] == pytest.approx([20.4], abs=0.04)
+    assert first.spans == (on_left[0], on_right[0], on_left[1])
+
+
+def test_channels_are_silent_only_together() -> None:
+    one_speaks = np.stack([silence(3.0), speech(3.0)], axis=1)
+    constant = np.full((SAMPLE_RATE, 2), (0.0, 0.5), np.float32)
+
+    assert not cut(listening(), one_speaks)[0].is_silent
+    assert is_silent(constant)
+    assert not is_silent(one_speaks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    samples=recordings(),
+    blocks=st.lists(st.integers(1, 60_000), min_size=1, max_size=8),
+    limits=st.sampled_from([(1.0, 1.0), (1.0, 2.0), (2.0, 2.5), (3.0, 6.0)]),
+    channels=st.integers(0, 2),
+)
+def test_listening_covers_every_sample_once_whatever_the_delivery(
+    samples: Samples, blocks: list[int], limits: tuple[float, float], channels: int
+) -> None:
+    if channels:
+        samples = np.stack([np.roll(samples, number * 20_000) for number in range(channels)], 1)
+    chunker, position = listening(*limits), 0
+    chunks: list[Chunk] = []
+    for turn in range(len(samples)):
+        size = blocks[turn % len(blocks)]
+        chunks += chunker.push(samples[position : position + size])
+        position += size
+        if position >= len(samples):
+            break
+    chunks += chunker.finish()
+
+    at_once = cut(listening(*limits), samples, block=max(1, len(samples)))
+    described = [(c.start, c.end, c.is_silent, c.spans, c.spans_by_channel) for c in chunks]
+    assert described == [
+        (c.start, c.end, c.is_silent, c.spans, c.spans_by_channel) for c in at_once
+    ]
+    assert np.array_equal(np.concatenate([samples[:0], *(c.samples for c in chunks)]), samples)
+    for chunk in chunks:
+        assert 0 < chunk.end - chunk.start <= limits[1] * SAMPLE_RATE
+        assert chunk.is_silent or chunk.spans
+        edges = [chunk.start, *(e for s in chunk.spans for e in (s.start, s.end)), chunk.end]
+        assert edges == sorted(edges)
+        assert all(span.start < span.end for span in chunk.spans)
+    for chunk in chunks[:-1]:
+        assert chunk.end - chunk.start >= limits[0] / 4 * SAMPLE_RATE
