@@ -103,11 +103,14 @@ class TorchOperations:
     ) -> Tensor:
         kv_heads, head_width = keys.shape[1:]
         by_head = qkv.unflatten(1, (-1, head_width))  # (tokens, heads + 2 * kv_heads, head_width)
-        query, key, value = by_head.tensor_split((-2 * kv_heads, -kv_heads), dim=1)
-        rotation = rotation[:, :, None]
-        keys[rows] = _rotated(rms_norm(key, key_norm, epsilon), rotation)
-        values[rows] = value
-        return _rotated(rms_norm(query, query_norm, epsilon), rotation)
+        heads = by_head.shape[1] - 2 * kv_heads
+        # Queries and keys go through together: on a CPU each operation counts.
+        scales = torch.cat((query_norm.expand(heads, -1), key_norm.expand(kv_heads, -1)))
+        normed = rms_norm(by_head[:, :-kv_heads], scales, epsilon)
+        query, key = _rotated(normed, rotation[:, :, None]).split((heads, kv_heads), dim=1)
+        keys[rows] = key
+        values[rows] = by_head[:, -kv_heads:]
+        return query
 
     def silu_mul(self, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)
@@ -115,21 +118,35 @@ class TorchOperations:
 
     def attend_one(self, query: Tensor, keys: Tensor, values: Tensor, extents: Extents) -> Tensor:
         spans = extents.spans or _pairs(extents.starts, extents.lengths)
+        keys, values = _by_head(keys), _by_head(values)
         mixed = [
-            _attention(query[index : index + 1], keys, values, span)
-            for index, span in enumerate(spans)
+            functional.scaled_dot_product_attention(
+                own, _span(keys, span), _span(values, span), enable_gqa=True
+            )
+            for own, span in zip(query[:, None, :, None].unbind(0), spans, strict=True)
         ]
-        return torch.cat(mixed)
+        return torch.cat(mixed)[:, :, 0]
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, extents: Extents) -> Tensor:
         spans = extents.spans or _pairs(extents.starts, extents.lengths)
         query_spans = extents.query_spans or _pairs(extents.query_starts, extents.query_counts)
+        query, keys, values = _by_head(query), _by_head(keys), _by_head(values)
         mixed = torch.zeros_like(query)
-        for (first, count), span in zip(query_spans, spans, strict=True):
-            if count:
-                part = slice(first, first + count)
-                mixed[part] = _attention(query[part], keys, values, span)
-        return mixed
+        for query_span, span in zip(query_spans, spans, strict=True):
+            count, length = query_span[1], span[1]
+            if count == 0:
+                continue
+            _span(mixed, query_span).copy_(
+                functional.scaled_dot_product_attention(
+                    _span(query, query_span),
+                    _span(keys, span),
+                    _span(values, span),
+                    attn_mask=_causal_mask(count, length, query.device),
+                    is_causal=count == length and count > 1,
+                    enable_gqa=True,
+                )
+            )
+        return mixed[0].transpose(0, 1)
 
 
 def rms_norm(hidden: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -153,19 +170,13 @@ def _rotated(heads: Tensor, rotation: Tensor) -> Tensor:
     return torch.cat((low * cosine - high * sine, high * cosine + low * sine), dim=-1)
 
 
-def _attention(query: Tensor, keys: Tensor, values: Tensor, span: tuple[int, int]) -> Tensor:
-    """The queries (count, heads, head_width) are the last of the span's tokens."""
-    start, length = span
-    count = len(query)
-    mixed = functional.scaled_dot_product_attention(
-        query.transpose(0, 1)[None],
-        keys[start : start + length].transpose(0, 1)[None],
-        values[start : start + length].transpose(0, 1)[None],
-        attn_mask=_causal_mask(count, length, query.device),
-        is_causal=count == length and count > 1,
-        enable_gqa=True,
-    )  # (1, heads, count, head_width)
-    return mixed[0].transpose(0, 1)
+def _by_head(rows: Tensor) -> Tensor:
+    """(rows, heads, head_width) -> (1, heads, rows, head_width), as torch's attention has it."""
+    return rows.transpose(0, 1)[None]
+
+
+def _span(by_head: Tensor, span: tuple[int, int]) -> Tensor:
+    return by_head.narrow(2, *span)
 
 
 def _causal_mask(count: int, length: int, device: torch.device) -> Tensor | None:
