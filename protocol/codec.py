@@ -63,10 +63,20 @@ class WrongVersion(BadMessage):
 def encode(message: object) -> bytes:
     """One message as one wire frame. Lone surrogates, which JSON can carry and UTF-8 cannot, turn
     into question marks."""
+    packed = _packed(message)
+    assert len(packed) <= MAX_FRAME_BYTES, "libzmq would drop the peer that gets this"
+    return packed
+
+
+def packed_bytes(message: object) -> int:
+    """The size of a message's wire frame, however large."""
+    return len(_packed(message))
+
+
+def _packed(message: object) -> bytes:
     fields = {name: _plain(getattr(message, name)) for name in _schema(type(message))}
     envelope = [PROTOCOL_VERSION, type(message).__name__, fields]
     packed: bytes = msgpack.packb(envelope, unicode_errors="replace")
-    assert len(packed) <= MAX_FRAME_BYTES, "libzmq would drop the peer that gets this"
     return packed
 
 

@@ -17,24 +17,26 @@ from protocol.transcription import (
     ChunkDone,
     Failed,
     Final,
+    Partial,
     Progress,
     Stage,
     Transcribe,
 )
-from worker.audio.chunking import Chunk, is_faint
+from worker.audio.chunking import Chunk
+from worker.chunk_outcomes import ChunkOutcome
 from worker.clock import Clock, monotonic
-from worker.engine.interface import ChunkFailure, ChunkKey, ChunkRequest, ChunkText, Engine
+from worker.engine.interface import ChunkFailure, ChunkKey, ChunkText, Engine
 from worker.feeding import ChunkCut, CutAll, Feeder, FeedEvent, FeedingFailed, FeedingTools, Moved
-from worker.recordings import ChunkOutcome, ChunkSpan, CutDifferently, Recording
-from worker.text.context_echo import is_copy_of_context
-from worker.text.repetition import repair_repetitions
+from worker.partials import PartialTexts
+from worker.recordings import ChunkSpan, CutDifferently, Recording
+from worker.unfinished_chunks import ToldOtherwise, UnfinishedChunks
 
 logger = logging.getLogger(__name__)
 
 FEEDERS_GRACE = 3.0
 """Seconds that feeders have to notice the end; what is left dies with the process."""
 
-Answer = Progress | ChunkDone | Final | Failed
+Answer = Progress | Partial | ChunkDone | Final | Failed
 
 
 class End:
@@ -56,8 +58,10 @@ class EngineLoop:
         self._clock = clock
         self._recordings: dict[str, Recording] = {}
         self._feeders: dict[str, Feeder] = {}
-        self._submitted: dict[str, dict[int, ChunkRequest]] = {}
-        """Chunks the engine has and has not answered, by request: at most its `chunks_ahead`."""
+        self._unfinished: dict[str, UnfinishedChunks] = {}
+        """Chunks cut and not answered, by request: at most as many as are cut ahead."""
+        self._partials: dict[str, PartialTexts] = {}
+        """Of the requests that want them."""
         self._alone: str | None = None
         """The request that nothing else may be inferred beside."""
         # Bounded: chunks by `chunks_ahead` a recording, messages by capacity and credit.
@@ -69,7 +73,7 @@ class EngineLoop:
         """Whether inference runs."""
 
     def __repr__(self) -> str:
-        chunks = sum(map(len, self._submitted.values()))
+        chunks = sum(len(chunks.numbers) for chunks in self._unfinished.values())
         return f"<EngineLoop {len(self._recordings)} recordings, {chunks} chunks submitted>"
 
     def deliver(self, event: object) -> None:
@@ -156,6 +160,9 @@ class EngineLoop:
         feeder = Feeder(recording, self._tools)
         self._recordings[request.request_id] = recording
         self._feeders[request.request_id] = feeder
+        self._unfinished[request.request_id] = UnfinishedChunks(request, recording.context)
+        if request.wants_partials:
+            self._partials[request.request_id] = PartialTexts(request)
         if request.runs_alone:
             self._run_alone(request.request_id)
         feeder.start()
@@ -169,20 +176,14 @@ class EngineLoop:
         elif chunk.is_silent:
             self._finish(recording, chunk.index, ChunkOutcome())
         else:
-            self._submit(recording, chunk)
+            self._unfinished[request_id].add(chunk)
+            self._submit(request_id)
 
     # --- inference --------------------------------------------------------------------------
 
-    def _submit(self, recording: Recording, chunk: Chunk) -> None:
-        request = ChunkRequest(
-            samples=chunk.samples,
-            language=recording.request.language,
-            context=recording.context,
-            temperature=recording.request.temperature,
-        )
-        request_id = recording.request.request_id
-        self._submitted.setdefault(request_id, {})[chunk.index] = request
-        self._engine.submit((request_id, chunk.index), request)
+    def _submit(self, request_id: str) -> None:
+        for task in self._unfinished[request_id].next_tasks():
+            self._engine.submit((request_id, task.number), task.request)
 
     def _infer(self) -> None:
         self._report_inferring()
@@ -194,50 +195,81 @@ class EngineLoop:
         self.steps += 1
         for key, answer in answers:
             self._take_answer(key, answer)
+        self._tell_partials()
 
     def _within_step(self) -> None:
         self.steps += 1
         self._handle_events(wait=False)
         if self._is_ending:
-            for request_id in tuple(self._submitted):
+            for request_id in self._unfinished:
                 self._withdraw(request_id)
         self._report_inferring()
 
     def _report_inferring(self) -> None:
         """Those that wait count too: their turn comes closer with every step."""
-        for request_id in self._submitted:
-            self._report_progress(self._recordings[request_id], Stage.INFERRING)
+        for request_id, chunks in self._unfinished.items():
+            if chunks.numbers:
+                self._report_progress(self._recordings[request_id], Stage.INFERRING)
 
     def _take_answer(self, key: ChunkKey, answer: ChunkText | ChunkFailure) -> None:
-        request_id, index = key
+        request_id, number = key
         recording = self._recordings.get(request_id)
         if recording is None:  # an earlier answer of the same step was its failure
             return
         if isinstance(answer, ChunkFailure):
-            self._fail(request_id, FailureCode.INFERENCE_FAILED, answer.message)
+            self._retry(key, answer)
             return
-        request = self._submitted[request_id].pop(index)
-        if not self._submitted[request_id]:
-            del self._submitted[request_id]
-        # On next to nothing the model may hand the caller's words back: nobody said them.
-        is_echo = is_faint(request.samples) and is_copy_of_context(answer.text, request.context)
-        outcome = ChunkOutcome(
-            language=None if is_echo else answer.language,
-            text="" if is_echo else repair_repetitions(answer.text, answer.is_cut_off),
-            prompt_tokens=answer.prompt_tokens,
-            audio_tokens=answer.audio_tokens,
-            output_tokens=answer.output_tokens,
-        )
-        self._finish(recording, index, outcome)
+        chunks = self._unfinished[request_id]
+        index = chunks.task(number).chunk.index
+        try:
+            taken = chunks.take(number, answer, self._told(request_id, index))
+        except ToldOtherwise:
+            logger.warning("a chunk was heard otherwise the second time id=%s", request_id)
+            message = "A part of the recording could not be transcribed reliably. Try again."
+            self._fail(request_id, FailureCode.INFERENCE_FAILED, message)
+            return
+        if taken.again is not None:
+            self._engine.submit(key, taken.again.request)
+            return
+        self._submit(request_id)  # before the report, which may close the request
+        if taken.outcome is not None:
+            self._finish(recording, index, taken.outcome)
+
+    def _retry(self, key: ChunkKey, failure: ChunkFailure) -> None:
+        request_id, number = key
+        task = self._unfinished[request_id].retry(number)
+        if task is None:
+            self._fail(request_id, FailureCode.INFERENCE_FAILED, failure.message)
+        else:
+            logger.warning("a chunk failed and is tried once more code=%s", failure.code)
+            self._engine.submit(key, task.request)
 
     def _withdraw(self, request_id: str) -> None:
         """Take a request's chunks back from the engine."""
-        for index in self._submitted.pop(request_id, {}):
-            self._engine.cancel((request_id, index))
+        for number in self._unfinished[request_id].numbers:
+            self._engine.cancel((request_id, number))
 
     def _run_alone(self, request_id: str | None) -> None:
         self._alone = request_id
         self._engine.run_alone(request_id)
+
+    # --- partial texts ----------------------------------------------------------------------
+
+    def _tell_partials(self) -> None:
+        for request_id, partials in self._partials.items():
+            now = self._clock()
+            if not partials.is_due(now):
+                continue
+            index = self._recordings[request_id].next_index
+            task = self._unfinished[request_id].sole_task(index)
+            text = self._engine.text_so_far((request_id, task.number)) if task else None
+            partial = partials.partial(task, text, now) if task and text else None
+            if partial is not None:
+                self._send(partial)
+
+    def _told(self, request_id: str, index: int) -> str:
+        partials = self._partials.get(request_id)
+        return partials.told(index) if partials else ""
 
     # --- answers ----------------------------------------------------------------------------
 
@@ -274,5 +306,7 @@ class EngineLoop:
             return
         self._feeders.pop(request_id).stop()
         self._withdraw(request_id)
+        del self._unfinished[request_id]
+        self._partials.pop(request_id, None)
         if request_id == self._alone:
             self._run_alone(None)

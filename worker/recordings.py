@@ -4,10 +4,12 @@ Pure bookkeeping of the engine's main thread: chunks come in from feeding.py, te
 messages go out as return values, in the order of the chunks whatever the order of inference.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from protocol.limits import SAMPLE_RATE
+from protocol.codec import packed_bytes
+from protocol.limits import MAX_FRAME_BYTES, SAMPLE_RATE
 from protocol.transcription import ChunkDone, Final, Progress, Stage, Transcribe
+from worker.chunk_outcomes import ChunkOutcome
 
 PROGRESS_INTERVAL = 1.0
 """Seconds between two Progress messages of one request."""
@@ -23,17 +25,6 @@ class ChunkSpan:
 
 class CutDifferently(Exception):
     """The chunks an earlier engine did do not end where this engine cuts."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkOutcome:
-    """What inference (or the lack of need for it) gave for one chunk."""
-
-    language: str | None = None
-    text: str = ""
-    prompt_tokens: int = 0
-    audio_tokens: int = 0
-    output_tokens: int = 0
 
 
 class Recording:
@@ -60,6 +51,11 @@ class Recording:
         """The caller's prompt and keywords, as the model gets them with every chunk."""
         parts = (self.request.prompt.strip(), ", ".join(self.request.keywords))
         return "\n".join(part for part in parts if part)
+
+    @property
+    def next_index(self) -> int:
+        """The chunk to be reported next."""
+        return self._next_index
 
     def cut(self, index: int, span: ChunkSpan) -> bool:
         """A chunk was cut; returns whether it needs inference, else it counts as done already.
@@ -116,7 +112,7 @@ class Recording:
         )
 
     def _chunk_done(self, span: ChunkSpan, outcome: ChunkOutcome) -> ChunkDone:
-        return ChunkDone(
+        done = ChunkDone(
             request_id=self.request.request_id,
             attempt=self.request.attempt,
             index=self._next_index,
@@ -127,4 +123,20 @@ class Recording:
             prompt_tokens=outcome.prompt_tokens,
             audio_tokens=outcome.audio_tokens,
             output_tokens=outcome.output_tokens,
+            segments=outcome.segments,
+            tokens=outcome.tokens,
         )
+        return fitting(done)
+
+
+def fitting(done: ChunkDone) -> ChunkDone:
+    """The message without what is too much for one wire frame; its text always fits."""
+    wordless = tuple(replace(segment, words=()) for segment in done.segments)
+    for smaller in (
+        done,
+        replace(done, tokens=()),
+        replace(done, tokens=(), segments=wordless),
+    ):
+        if packed_bytes(smaller) <= MAX_FRAME_BYTES:
+            return smaller
+    return replace(done, tokens=(), segments=())

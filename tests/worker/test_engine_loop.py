@@ -427,6 +427,9 @@ class SteppingEngine:
     def cancel(self, key: ChunkKey) -> None:
         self.chunks.pop(key, None)
 
+    def text_so_far(self, key: ChunkKey) -> str | None:
+        return None
+
     def run_alone(self, request_id: str | None) -> None:
         self.alone.append(request_id)
 
@@ -439,6 +442,7 @@ class SteppingEngine:
         key, chunk = self.chunks.popitem()
         if chunk.context == "fail":
             broken = {one for one in self.chunks if one[0] == key[0]} | {key}
+            self.chunks = {one: kept for one, kept in self.chunks.items() if one not in broken}
             failure = ChunkFailure("inference_failed", "This part could not be transcribed.")
             return [(one, failure) for one in sorted(broken)]
         return [(key, ChunkText("English", str(key[1]), 9, 7, 2))]

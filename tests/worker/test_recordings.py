@@ -3,9 +3,9 @@
 import pytest
 
 from protocol.transcription import ChunkDone, Final, Stage, Transcribe
+from worker.chunk_outcomes import ChunkOutcome
 from worker.recordings import (
     PROGRESS_INTERVAL,
-    ChunkOutcome,
     ChunkSpan,
     CutDifferently,
     Recording,

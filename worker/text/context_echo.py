@@ -32,6 +32,12 @@ def is_copy_of_context(text: str, context: str) -> bool:
     return len(words) >= LEAST_WORDS and _contains(context_words, words)
 
 
+def may_become_copy_of_context(beginning: str, context: str) -> bool:
+    """Whether a text that begins with these whole words could be a copy of the context."""
+    words = _words(beginning)
+    return not words or _contains(_words(context), words)
+
+
 def _words(text: str) -> list[str]:
     plain = unicodedata.normalize("NFKD", text.casefold())
     letters = (c for c in plain if unicodedata.category(c) not in _MARK_CATEGORIES)

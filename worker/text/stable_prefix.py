@@ -10,6 +10,7 @@ from typing import Final
 
 from worker.text.model_output import ModelOutput, parse_model_output
 from worker.text.repetition import find_repetitions
+from worker.text.scripts import is_unspaced
 
 _TEXT_MARK: Final = "<asr_text>"
 # All that later becomes an opening if the tag follows: model_output.py's patterns without it.
@@ -17,10 +18,6 @@ _MAY_OPEN: Final = re.compile(
     r"\A\s*language\b\s*[^<\n]{0,60}(?:\n[^<]{0,200})?\Z"
     r"|\blanguage\s{0,9}(?:(?<=\s)[A-Za-z,]{1,40}\s{0,9})?\Z",
     re.I,
-)
-# A word of a script with spaces is whole once something stands behind it.
-_UNFINISHED_WORD: Final = re.compile(
-    r"[^\s\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+\Z"
 )
 # Half a character may be at the end where a tag is held back.
 _LOOSE_END: Final = re.compile(r"[\s\ufffd]+\Z")
@@ -70,8 +67,9 @@ def _longest_repeated_ending(text: str) -> int:
 
 
 def _whole_words(text: str, end: int) -> str:
-    """What of text[:end] ends with a word."""
-    words = text[:end]
+    """What of text[:end] ends with a word: one is whole once a space follows, and characters of
+    scripts without spaces are."""
     if not text[end : end + 1].isspace():
-        words = _UNFINISHED_WORD.sub("", words)
-    return _LOOSE_END.sub("", words)
+        while end and not text[end - 1].isspace() and not is_unspaced(text[end - 1]):
+            end -= 1
+    return _LOOSE_END.sub("", text[:end])

@@ -1,0 +1,107 @@
+"""The engine's answer -> what a chunk's text, segments and tokens are. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protocol.transcription import Nats, Segment, Token
+from worker.chunk_tasks import ChunkTask
+from worker.engine.interface import ChunkText
+from worker.segments import segments_of
+from worker.text.context_echo import is_copy_of_context
+from worker.text.repetition import repair_repetitions
+from worker.text.scripts import is_unspaced
+
+TAIL_CHARACTERS = 200
+"""Of a chunk's text that the next one may get as context."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOutcome:
+    """What inference (or the lack of need for it) gave for one chunk."""
+
+    language: str | None = None
+    text: str = ""
+    prompt_tokens: int = 0
+    audio_tokens: int = 0
+    output_tokens: int = 0
+    segments: tuple[Segment, ...] = ()
+    tokens: tuple[Token, ...] = ()
+
+
+def is_echo(task: ChunkTask, answer: ChunkText) -> bool:
+    """On next to nothing the model may hand the caller's words back: nobody said them."""
+    return task.is_faint and is_copy_of_context(answer.text, task.request.context)
+
+
+def outcome_of(
+    task: ChunkTask, answer: ChunkText, settled: int, *, wants_tokens: bool
+) -> ChunkOutcome:
+    """`settled`: characters from the start that repair leaves alone, as they are told already."""
+    text = "" if is_echo(task, answer) else answer.text
+    text = repair_repetitions(text, answer.is_cut_off, settled)
+    language = answer.language if text or not answer.text else None
+    return ChunkOutcome(
+        language=language,
+        text=text,
+        prompt_tokens=answer.prompt_tokens,
+        audio_tokens=answer.audio_tokens,
+        output_tokens=answer.output_tokens,
+        segments=segments_of(
+            text,
+            language,
+            task.spans,
+            start=task.chunk.start,
+            end=task.chunk.end,
+            channel=task.channel,
+            tokens=answer.tokens,
+        ),
+        tokens=_tokens(answer) if wants_tokens and text == answer.text else (),
+    )
+
+
+def _tokens(answer: ChunkText) -> tuple[Token, ...]:
+    return tuple(Token(token.content, Nats(min(0.0, token.logprob))) for token in answer.tokens)
+
+
+def joined(outcomes: Sequence[ChunkOutcome]) -> ChunkOutcome:
+    """Those of a chunk's channels as one: segments as they were said, tokens counted together."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    spoken = [outcome for outcome in outcomes if outcome.text]
+    segments = sorted(
+        (segment for outcome in spoken for segment in outcome.segments),
+        key=lambda segment: (segment.start, segment.end, segment.channel or 0),
+    )
+    alone = spoken[0] if len(spoken) == 1 else None
+    return ChunkOutcome(
+        language=spoken[0].language if spoken else None,
+        text=alone.text if alone else _joined_text([segment.text for segment in segments]),
+        prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
+        audio_tokens=sum(outcome.audio_tokens for outcome in outcomes),
+        output_tokens=sum(outcome.output_tokens for outcome in outcomes),
+        segments=tuple(segments),
+        tokens=alone.tokens if alone else (),
+    )
+
+
+def _joined_text(texts: Sequence[str]) -> str:
+    whole = ""
+    for text in texts:
+        is_attached = not whole or (is_unspaced(whole[-1]) and is_unspaced(text[:1] or " "))
+        whole += text if is_attached else f" {text}"
+    return whole
+
+
+def tail_of(task: ChunkTask, answer: ChunkText, outcome: ChunkOutcome) -> str:
+    """The end of a chunk's text as context for the next one.
+
+    Nothing of a text that is suspicious: a loop or a copy of the context would be handed on.
+    """
+    text = outcome.text
+    if answer.is_cut_off or text != answer.text or is_copy_of_context(text, task.request.context):
+        return ""
+    tail = text[-TAIL_CHARACTERS:]
+    before = text[:-TAIL_CHARACTERS][-1:]
+    if before and not before.isspace() and not is_unspaced(before):
+        tail = tail.partition(" ")[2]  # the rest of a word is none
+    return tail.strip()

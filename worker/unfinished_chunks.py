@@ -1,0 +1,154 @@
+"""Chunks of one recording between their cut and their text: what is inferred next, and how often.
+
+Pure bookkeeping of the engine's main thread. A chunk is one task for the engine, or one a channel
+where channels are told apart; the outcomes of a chunk's tasks are its outcome together.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from protocol.transcription import Transcribe
+from worker.audio.chunking import Chunk, is_faint, is_silent
+from worker.chunk_outcomes import ChunkOutcome, is_echo, joined, outcome_of, tail_of
+from worker.chunk_tasks import ChunkTask
+from worker.engine.interface import ChunkRequest, ChunkText
+from worker.text.context_echo import is_copy_of_context
+
+_MOST_CHANNELS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an answer led to."""
+
+    outcome: ChunkOutcome | None = None
+    """The chunk's, where it was the last of its tasks."""
+    again: ChunkTask | None = None
+    """To be inferred once more instead, differently."""
+
+
+class ToldOtherwise(Exception):
+    """The text does not begin with what was told of it while it was written."""
+
+
+class UnfinishedChunks:
+    """Those of one recording that need inference. `context`: the caller's prompt and keywords."""
+
+    def __init__(self, request: Transcribe, context: str) -> None:
+        self._request = request
+        self._context = context
+        self._waiting: deque[Chunk] = deque()
+        """For the chunk before them, whose text they get; bounded by what is cut ahead."""
+        self._running: dict[int, ChunkTask] = {}
+        self._heard: dict[int, list[ChunkOutcome]] = {}
+        """By chunk, outcomes of its channels while others of them run."""
+        self._tails: dict[int | None, tuple[int, str]] = {}
+        """By channel, the chunk heard last and the end of its text."""
+
+    def __repr__(self) -> str:
+        return f"<UnfinishedChunks {sorted(self._running)} run, {len(self._waiting)} wait>"
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the tasks that the engine has."""
+        return list(self._running)
+
+    def add(self, chunk: Chunk) -> None:
+        """A chunk that holds something to hear was cut."""
+        self._waiting.append(chunk)
+
+    def next_tasks(self) -> Iterator[ChunkTask]:
+        """What to submit now, in order; afterwards they count as running."""
+        while self._waiting and not (self._request.uses_previous_context and self._running):
+            chunk = self._waiting.popleft()
+            tasks = self._tasks_of(chunk)
+            self._running |= {task.number: task for task in tasks}
+            yield from tasks
+
+    def sole_task(self, index: int) -> ChunkTask | None:
+        """The task of a chunk that runs and has only one."""
+        found = [task for task in self._running.values() if task.chunk.index == index]
+        return found[0] if len(found) == 1 and index not in self._heard else None
+
+    def task(self, number: int) -> ChunkTask:
+        """The running task of this number."""
+        return self._running[number]
+
+    def retry(self, number: int) -> ChunkTask | None:
+        """A failed task once more, by itself; None where it failed before."""
+        task = self._running[number]
+        if task.has_failed:
+            return None
+        return self._rerun(replace(task, has_failed=True))
+
+    def take(self, number: int, answer: ChunkText, told: str) -> Taken:
+        """An answer came; `told` is what the gateway has heard of its text already.
+
+        Raises ToldOtherwise.
+        """
+        task = self._running[number]
+        again = self._heard_better(task, answer)
+        if again is not None:
+            return Taken(again=self._rerun(again))
+        del self._running[number]
+        outcome = outcome_of(task, answer, len(told), wants_tokens=self._request.wants_logprobs)
+        if not outcome.text.startswith(told):
+            raise ToldOtherwise
+        index = task.chunk.index
+        self._tails[task.channel] = (index, tail_of(task, answer, outcome))
+        heard = self._heard.setdefault(index, [])
+        heard.append(outcome)
+        if any(other.chunk.index == index for other in self._running.values()):
+            return Taken()
+        del self._heard[index]
+        return Taken(outcome=joined(heard))
+
+    def _rerun(self, task: ChunkTask) -> ChunkTask:
+        self._running[task.number] = task
+        return task
+
+    def _heard_better(self, task: ChunkTask, answer: ChunkText) -> ChunkTask | None:
+        """How to infer a task again whose answer cannot be right; each way once."""
+        if task.previous_context and is_copy_of_context(answer.text, task.previous_context):
+            request = replace(task.request, context=self._context)
+            return replace(task, request=request, previous_context="")
+        if task.request.language is None and not is_echo(task, answer):
+            if is_expected(answer.language, self._request):
+                return None
+            request = replace(task.request, language=self._request.languages[0])
+            return replace(task, request=request)
+        return None
+
+    def _tasks_of(self, chunk: Chunk) -> list[ChunkTask]:
+        if chunk.samples.ndim == 1:
+            return [self._task(chunk, chunk.index, None, chunk.samples)]
+        channels = enumerate(np.ascontiguousarray(chunk.samples.T))
+        tasks = [
+            self._task(chunk, chunk.index * _MOST_CHANNELS + channel, channel, samples)
+            for channel, samples in channels
+            if not is_silent(samples)
+        ]
+        return tasks
+
+    def _task(
+        self, chunk: Chunk, number: int, channel: int | None, samples: np.ndarray
+    ) -> ChunkTask:
+        index, tail = self._tails.get(channel, (-1, ""))
+        previous = tail if self._request.uses_previous_context and index == chunk.index - 1 else ""
+        request = ChunkRequest(
+            samples=samples,
+            language=self._request.language,
+            context="\n".join(part for part in (self._context, previous) if part),
+            temperature=self._request.temperature,
+            wants_logprobs=self._request.wants_logprobs,
+        )
+        return ChunkTask(number, chunk, channel, chunk.spans, request, is_faint(samples), previous)
+
+
+def is_expected(language: str | None, request: Transcribe) -> bool:
+    """Whether the caller may have this language; silence has none."""
+    names = {name.casefold() for name in request.languages}
+    return not names or language is None or language.casefold() in names
