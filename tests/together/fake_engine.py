@@ -1,7 +1,8 @@
-"""An engine process with everything real but the model: `python -m tests.together.fake_engine`.
+"""An engine process with everything real but the models: `python -m tests.together.fake_engine`.
 
-Answers each chunk with its number of samples. FAKE_ENGINE_HOLDS=N makes the first N inferences of
-all processes hang, each leaving a file DATA_DIR/held-<n> that names its process.
+Takes every sound for speech. Answers each chunk with its number of samples. FAKE_ENGINE_HOLDS=N
+makes the first N inferences of all processes hang, each leaving a file DATA_DIR/held-<n> that names
+its process.
 """
 
 import os
@@ -10,7 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
+import numpy.typing as npt
+
 from worker import process
+from worker.audio.vad import STEP_SAMPLES, SpeechModel
 from worker.engine.batches import BatchEngine
 from worker.engine.interface import ChunkFailure, ChunkRequest, ChunkText, ReportProgress
 
@@ -54,10 +59,32 @@ class FakeEngine:
             os.read(os.pipe()[0], 1)  # nobody writes: until killed
 
 
+class EverythingIsSpeech:
+    """In place of worker.audio.vad.VoiceActivity."""
+
+    def __init__(self, model: SpeechModel) -> None:
+        self._samples = 0
+        self._steps = 0
+
+    def push(self, samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        self._samples += len(samples)
+        return self._certain(self._samples // STEP_SAMPLES)
+
+    def finish(self) -> npt.NDArray[np.float32]:
+        return self._certain(-(-self._samples // STEP_SAMPLES))
+
+    def _certain(self, steps: int) -> npt.NDArray[np.float32]:
+        new, self._steps = steps - self._steps, steps
+        return np.ones(new, np.float32)
+
+
 def main() -> int:
     """The real engine process around the fake engine."""
     engine = FakeEngine(Path(os.environ["DATA_DIR"]), int(os.environ["FAKE_ENGINE_HOLDS"]))
-    with mock.patch.object(process, "create_engine", return_value=BatchEngine(engine)):
+    with (
+        mock.patch.object(process, "create_engine", return_value=BatchEngine(engine)),
+        mock.patch.object(process, "VoiceActivity", EverythingIsSpeech),
+    ):
         return process.main()
 
 

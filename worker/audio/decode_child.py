@@ -29,6 +29,7 @@ from worker.audio.decode_messages import (
     SAMPLES,
     AudioDescription,
     DecodeLimits,
+    DecodeWish,
     unpack_request,
 )
 
@@ -51,6 +52,11 @@ _MICROSECONDS: Final = 1_000_000
 class Refused(Exception):
     """The file is not decoded further; the argument is a key of errors._REFUSALS."""
 
+    def __init__(self, reason: str, audio_tracks: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.audio_tracks = audio_tracks
+
 
 def main() -> None:
     """Answer one request on file descriptor 0, a Unix socket. argv[-1] is the parent's id."""
@@ -61,7 +67,7 @@ def main() -> None:
     message, descriptors, _, _ = socket.recv_fds(parent, MAX_TEXT_BYTES, 1)
     if not message:
         return  # the parent is gone, or needs no child after all
-    limits = unpack_request(message)
+    limits, wish = unpack_request(message)
     sandbox.limit_resources(
         limits.memory_bytes,
         limits.cpu_seconds + limits.cpu_seconds_per_second * limits.max_seconds,
@@ -69,12 +75,12 @@ def main() -> None:
     sandbox.allow_cpu_seconds(limits.cpu_seconds)
     is_filtered = sandbox.filter_system_calls()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody wants the rest
-        _decode_file(parent, descriptors[0], limits, is_filtered)
+        _decode_file(parent, _Recording(descriptors[0], limits, wish), is_filtered)
 
 
-def _decode_file(parent: socket.socket, file: int, limits: DecodeLimits, is_filtered: bool) -> None:
+def _decode_file(parent: socket.socket, recording: "_Recording", is_filtered: bool) -> None:
     try:
-        recording = _Recording(file, limits)
+        recording.open()
         blocks = recording.blocks()
         # Held back until sound has come out, so that a file that cannot be read is refused at once.
         first = next(blocks, None)
@@ -86,7 +92,7 @@ def _decode_file(parent: socket.socket, file: int, limits: DecodeLimits, is_filt
             _send(parent, SAMPLES, block)
         _send_text(parent, END, {})
     except Refused as refusal:
-        _send_failure(parent, refusal.args[0], refusal.__cause__)
+        _send_failure(parent, refusal.reason, refusal.__cause__, refusal.audio_tracks)
     except MemoryError as error:
         _send_failure(parent, "too_costly", error)
     except (BrokenPipeError, ConnectionResetError):
@@ -98,33 +104,40 @@ def _decode_file(parent: socket.socket, file: int, limits: DecodeLimits, is_filt
 
 
 class _Recording:
-    """One file being decoded: FFmpeg's container, its best audio stream, and what went by."""
+    """One file being decoded: FFmpeg's container, one audio stream, and what went by."""
 
-    def __init__(self, file: int, limits: DecodeLimits) -> None:
+    description: AudioDescription
+
+    def __init__(self, file: int, limits: DecodeLimits, wish: DecodeWish) -> None:
+        self._file = file
         self._limits = limits
-        self._container = _open_container(file)
-        self._stream = self._container.streams.best("audio")
-        if self._stream is None:
-            raise Refused("no_audio")
+        self._wish = wish
+        self._damaged_packets = 0
+        self._sound_packets = 0
+        self._samples = 0
+
+    def open(self) -> None:
+        """Raises Refused."""
+        self._container = _open_container(self._file)
+        self._stream = self._wished_stream()
         self._check_stream()
         for stream in self._container.streams:
             if stream.index != self._stream.index:
                 stream.discard = Discard.all
-        self._damaged_packets = 0
-        self._sound_packets = 0
-        self._samples = 0
+        splits_channels = self._wish.splits_channels and self._stream.codec_context.channels == 2
         self.description = AudioDescription(
             channels=self._stream.codec_context.channels,
             sample_rate=self._stream.codec_context.sample_rate,
             duration=self._declared_seconds(),
+            block_channels=2 if splits_channels else 1,
         )
         self._check_declared_length()
 
     def blocks(self) -> Iterator[memoryview]:
-        """Float32 samples at 16 kHz, mono, BLOCK_SAMPLES at most in one block."""
+        """Float32 samples at 16 kHz, channels interleaved, BLOCK_SAMPLES at most in one block."""
         max_samples = round(self._limits.max_seconds * SAMPLE_RATE)
         for block in self._resampled():
-            self._samples += len(block) // 4
+            self._samples += len(block) // (4 * self.description.block_channels)
             if self._samples > max_samples:
                 raise Refused("too_long")
             self._check_damage()
@@ -136,13 +149,13 @@ class _Recording:
         self._check_damage()
 
     def _resampled(self) -> Iterator[memoryview]:
-        resampler: _MonoResampler | None = None
+        resampler: _Resampler | None = None
         for frame in self._frames():
             if resampler is None or not resampler.fits(frame):
                 if resampler is not None:
                     yield from resampler.finish()
                 self._check_ranges(frame.sample_rate, frame.layout.nb_channels)
-                resampler = _MonoResampler(frame)
+                resampler = _Resampler(frame, self.description.block_channels)
             yield from resampler.push(frame)
         if resampler is not None:
             yield from resampler.finish()
@@ -167,6 +180,17 @@ class _Recording:
             raise
         except av.FFmpegError:
             self._damaged_packets += 1
+
+    def _wished_stream(self) -> Any:
+        tracks, track = self._container.streams.audio, self._wish.track
+        if track is None or not tracks:
+            best = self._container.streams.best("audio")
+            if best is None:
+                raise Refused("no_audio")
+            return best
+        if not 0 <= track < len(tracks):
+            raise Refused("no_such_track", len(tracks))
+        return tracks[track]
 
     def _check_damage(self) -> None:
         """Chance syncwords in other data decode to a few frames among many errors."""
@@ -205,16 +229,17 @@ class _Recording:
             raise Refused("too_long")
 
 
-class _MonoResampler:
-    """Frames of one format -> blocks of 16 kHz mono float32.
+class _Resampler:
+    """Frames of one format -> blocks of 16 kHz float32, mono or two channels interleaved.
 
-    The channels' weights sum to one, so that mixing cannot clip; known layouts (5.1, ...) keep
-    FFmpeg's weights, which favour the centre where speech is. Channels without a known place
-    count alike.
+    To mono, the channels' weights sum to one, so that mixing cannot clip; known layouts (5.1, ...)
+    keep FFmpeg's weights, which favour the centre where speech is. Channels without a known place
+    count alike. Two of two channels stay as they are.
     """
 
-    def __init__(self, template: Any) -> None:
+    def __init__(self, template: Any, channels: int) -> None:
         self._format = _format_of(template)
+        self._sample_bytes = 4 * channels
         graph = av.filter.Graph()
         graph.threads = 1
         nodes = [
@@ -226,22 +251,20 @@ class _MonoResampler:
                 time_base=f"1/{template.sample_rate}",
             )
         ]
-        channels = template.layout.nb_channels
-        if not _has_known_places(template.layout):
-            gains = "+".join(f"{1 / channels:.9f}*c{number}" for number in range(channels))
-            nodes.append(graph.add("pan", f"mono|c0={gains}"))
+        if pan := _pan(template.layout, channels):
+            nodes.append(graph.add("pan", pan))
         nodes += [
             graph.add(
                 "aresample",
                 out_sample_rate=str(SAMPLE_RATE),
                 out_sample_fmt="flt",
-                out_chlayout="mono",
+                out_chlayout="mono" if channels == 1 else "stereo",
                 rematrix_maxval="1.0",
             ),
             graph.add("abuffersink"),
         ]
         graph.link_nodes(*nodes).configure()
-        graph.set_audio_frame_size(BLOCK_SAMPLES)
+        graph.set_audio_frame_size(BLOCK_SAMPLES // channels)
         self._graph = graph
 
     def fits(self, frame: Any) -> bool:
@@ -262,7 +285,7 @@ class _MonoResampler:
                 frame = self._graph.pull()
             except (av.BlockingIOError, av.EOFError):
                 return
-            yield memoryview(frame.planes[0])[: frame.samples * 4]
+            yield memoryview(frame.planes[0])[: frame.samples * self._sample_bytes]
 
 
 def _open_container(file: int) -> Any:
@@ -284,6 +307,17 @@ def _format_of(frame: Any) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
+def _pan(layout: Any, channels: int) -> str | None:
+    """FFmpeg's filter ahead of resampling, where its own mixing would not do."""
+    given = layout.nb_channels
+    if channels == given == 2:
+        return "stereo|c0=c0|c1=c1"
+    if _has_known_places(layout):
+        return None
+    gains = "+".join(f"{1 / given:.9f}*c{number}" for number in range(given))
+    return f"mono|c0={gains}"
+
+
 def _has_known_places(layout: Any) -> bool:
     """Stereo, 5.1, ...; FFmpeg names a layout it knows nothing of "4 channels"."""
     return not layout.name.endswith("channels")
@@ -296,7 +330,9 @@ def _prepare_decoder() -> None:
     file = os.memfd_create("silence")
     os.write(file, _silent_wav())
     os.lseek(file, 0, os.SEEK_SET)
-    for _ in _Recording(file, DecodeLimits()).blocks():
+    recording = _Recording(file, DecodeLimits(), DecodeWish())
+    recording.open()
+    for _ in recording.blocks():
         pass
     os.close(file)
 
@@ -315,8 +351,11 @@ def _send(parent: socket.socket, kind: bytes, payload: bytes | memoryview) -> No
     parent.sendall(payload)
 
 
-def _send_failure(parent: socket.socket, reason: str, cause: BaseException | None) -> None:
-    _send_text(parent, FAILURE, {"reason": reason, "detail": repr(cause)[:200]})
+def _send_failure(
+    parent: socket.socket, reason: str, cause: BaseException | None, audio_tracks: int = 0
+) -> None:
+    content = {"reason": reason, "detail": repr(cause)[:200], "audio_tracks": audio_tracks}
+    _send_text(parent, FAILURE, content)
 
 
 def _send_text(parent: socket.socket, kind: bytes, content: dict[str, Any]) -> None:

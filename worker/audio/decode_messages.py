@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 BLOCK_SAMPLES: Final = 160_000
-"""Samples (16 kHz mono float32) in one block at most: 10 s, 640 kB."""
+"""Samples (16 kHz float32, of all channels) in one block at most: 10 s of mono, 640 kB."""
 
 FRAME_HEADER: Final = struct.Struct("<cI")
 MAX_TEXT_BYTES: Final = 4096
@@ -47,6 +47,17 @@ DEFAULT_LIMITS: Final = DecodeLimits()
 
 
 @dataclass(frozen=True, slots=True)
+class DecodeWish:
+    """What of a file is wanted."""
+
+    track: int | None = None
+    """Which audio stream, counted from 0; None: the container's best."""
+
+    splits_channels: bool = False
+    """Two channels stay apart; one or more than two become one."""
+
+
+@dataclass(frozen=True, slots=True)
 class AudioDescription:
     """What the file says of itself."""
 
@@ -54,11 +65,14 @@ class AudioDescription:
     sample_rate: int
     duration: float | None
     """Seconds by the container's own claim; None where it claims nothing. It may be wrong."""
+    block_channels: int = 1
+    """Channels of the samples that the child sends, interleaved: 1, or 2 where wished."""
 
 
-def pack_request(limits: DecodeLimits) -> bytes:
-    return json.dumps(asdict(limits)).encode()
+def pack_request(limits: DecodeLimits, wish: DecodeWish) -> bytes:
+    return json.dumps([asdict(limits), asdict(wish)]).encode()
 
 
-def unpack_request(message: bytes) -> DecodeLimits:
-    return DecodeLimits(**json.loads(message))
+def unpack_request(message: bytes) -> tuple[DecodeLimits, DecodeWish]:
+    limits, wish = json.loads(message)
+    return DecodeLimits(**limits), DecodeWish(**wish)

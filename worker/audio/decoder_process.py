@@ -17,6 +17,7 @@ from worker.audio.decode_messages import (
     READY,
     SAMPLES,
     DecodeLimits,
+    DecodeWish,
     pack_request,
 )
 from worker.audio.errors import DecoderFailed
@@ -46,11 +47,11 @@ class DecoderProcess:
         self._ending = threading.Lock()
         self.is_closed = False
 
-    def brief(self, file: int, limits: DecodeLimits) -> None:
+    def brief(self, file: int, limits: DecodeLimits, wish: DecodeWish) -> None:
         self._connection.settimeout(limits.stall_timeout)
         if self.receive()[0] != READY:
             raise DecoderFailed("The decoder process did not get ready.")
-        socket.send_fds(self._connection, [pack_request(limits)], [file])
+        socket.send_fds(self._connection, [pack_request(limits, wish)], [file])
 
     def receive(self) -> tuple[bytes, bytearray]:
         """The next frame. Raises TimeoutError, or ProcessEnded."""
@@ -121,10 +122,12 @@ def start_process(command: list[str]) -> DecoderProcess:
     return DecoderProcess(process, ours)
 
 
-def briefed(child: DecoderProcess, file: int, limits: DecodeLimits) -> DecoderProcess:
+def briefed(
+    child: DecoderProcess, file: int, limits: DecodeLimits, wish: DecodeWish
+) -> DecoderProcess:
     """Hand over the file; the caller of open() may close its own descriptor then."""
     try:
-        child.brief(file, limits)
+        child.brief(file, limits, wish)
     except (OSError, ProcessEnded) as error:
         child.end()
         raise DecoderFailed("The decoder process ended before it got the recording.") from error

@@ -1,4 +1,4 @@
-"""Any recording -> blocks of 16 kHz mono float32, each file in a child process that can be killed.
+"""Any recording -> blocks of 16 kHz float32, each file in a child process that can be killed.
 
 FFmpeg reads what strangers send, so it runs where it can do no harm: decode_child.py inside
 sandbox.py. Blocks come as fast as they are taken; a full socket holds the child back.
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.audio import SAMPLE_RATE
+from worker.audio.channels import ChannelChoice
 from worker.audio.decode_messages import (
     DEFAULT_LIMITS,
     DESCRIPTION,
@@ -29,6 +30,7 @@ from worker.audio.decode_messages import (
     SAMPLES,
     AudioDescription,
     DecodeLimits,
+    DecodeWish,
 )
 from worker.audio.decoder_process import (
     DecoderProcess,
@@ -78,14 +80,24 @@ class AudioDecoder:
         self._is_closed = False
         self._replenish()
 
-    def open(self, path: Path, limits: DecodeLimits = DEFAULT_LIMITS) -> "DecodedAudio":
+    def open(
+        self,
+        path: Path,
+        limits: DecodeLimits = DEFAULT_LIMITS,
+        *,
+        track: int | None = None,
+        splits_channels: bool = False,
+    ) -> "DecodedAudio":
         """Returns when the first samples are decoded; the caller closes the result.
 
+        `track`: which audio stream, counted from 0; None takes the container's best.
+        `splits_channels`: keep two channels apart, unless channels.py finds the same sound in both.
         Raises UndecodableAudio, DecoderFailed, or OSError where `path` cannot be opened.
         """
+        wish = DecodeWish(track, splits_channels)
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            process = self._briefed_process(file, limits)
+            process = self._briefed_process(file, limits, wish)
         finally:
             os.close(file)
         try:
@@ -121,17 +133,17 @@ class AudioDecoder:
     def __repr__(self) -> str:
         return f"<AudioDecoder {len(self._spares)} spare>"
 
-    def _briefed_process(self, file: int, limits: DecodeLimits) -> DecoderProcess:
+    def _briefed_process(self, file: int, limits: DecodeLimits, wish: DecodeWish) -> DecoderProcess:
         with self._lock:
             spare = self._spares.popleft() if self._spares else self._start()
         try:
-            return briefed(spare.result(), file, limits)
+            return briefed(spare.result(), file, limits, wish)
         except (OSError, DecoderFailed):
             logger.warning("decoder child was lost before its work, starting another")
         with self._lock:
             fresh = self._start()
         try:
-            return briefed(fresh.result(), file, limits)
+            return briefed(fresh.result(), file, limits, wish)
         except OSError as error:
             raise DecoderFailed("The decoder process could not be started.") from error
 
@@ -149,8 +161,9 @@ class AudioDecoder:
 class DecodedAudio:
     """One recording being decoded: iterate for blocks of samples, close when done.
 
-    Blocks are float32 of at most 10 s, within [-1, 1] but for overshoots of the encoder. The same
-    file gives the same samples each time. Of a damaged file comes what can be read. Iterating may
+    Blocks are float32 of at most 10 s, within [-1, 1] but for overshoots of the encoder: (samples,)
+    of mono, or (samples, 2) where channels are split. The same file gives the same samples each
+    time; all its blocks have one shape. Of a damaged file comes what can be read. Iterating may
     raise UndecodableAudio, DecoderFailed, or DecodingClosed after close() in another thread.
     """
 
@@ -161,22 +174,19 @@ class DecodedAudio:
         self._limits = limits
         self._samples = 0
         self._is_finished = False
+        self._ready: deque[Samples] = deque()
         self.description = self._read_description()
+        self._choice = ChannelChoice() if self.description.block_channels == 2 else None
 
     def __iter__(self) -> Iterator[Samples]:
         return self
 
     def __next__(self) -> Samples:
-        if self._is_finished:
-            raise StopIteration
-        kind, payload = self._receive()
-        if kind == SAMPLES:
-            return self._checked(np.frombuffer(payload, dtype=np.float32))
-        self._process.end()
-        if kind != END:
-            raise self._refusal("crashed", f"frame {kind!r} out of order")
-        self._is_finished = True
-        raise StopIteration
+        while not self._ready:
+            if self._is_finished:
+                raise StopIteration
+            self._advance()
+        return self._ready.popleft()
 
     def close(self) -> None:
         """Kill and reap the child, whatever it is doing. Any thread may call this, any time."""
@@ -196,6 +206,29 @@ class DecodedAudio:
     def __repr__(self) -> str:
         return f"<DecodedAudio {self._samples / SAMPLE_RATE:.1f} s so far, {self.description}>"
 
+    def _advance(self) -> None:
+        """One more frame of the child."""
+        kind, payload = self._receive()
+        if kind == SAMPLES:
+            block = self._checked(self._shaped(np.frombuffer(payload, dtype=np.float32)))
+            self._ready.extend([block] if self._choice is None else self._choice.push(block))
+            return
+        self._process.end()
+        if kind != END:
+            raise self._refusal("crashed", f"frame {kind!r} out of order")
+        self._is_finished = True
+        if self._choice is not None:
+            self._ready.extend(self._choice.finish())
+
+    def _shaped(self, samples: Samples) -> Samples:
+        channels = self.description.block_channels
+        if channels == 1:
+            return samples
+        if len(samples) % channels:
+            self._process.end()
+            raise self._refusal("crashed", "half a sample")
+        return samples.reshape(-1, channels)
+
     def _read_description(self) -> AudioDescription:
         kind, payload = self._receive()
         if kind != DESCRIPTION:
@@ -209,6 +242,7 @@ class DecodedAudio:
                 channels=int(content["channels"]),
                 sample_rate=int(content["sample_rate"]),
                 duration=None if duration is None else float(duration),
+                block_channels=2 if content["block_channels"] == 2 else 1,
             )
         except (KeyError, TypeError, ValueError):
             raise self._refusal("crashed", "malformed description") from None
@@ -237,7 +271,7 @@ class DecodedAudio:
             if reason == "failed":
                 logger.error("decoder failed detail=%r", detail[:200])
                 raise DecoderFailed("The recording could not be decoded this time.")
-            raise self._refusal(reason, detail)
+            raise self._refusal(reason, detail, _count(content.get("audio_tracks")))
         return kind, payload
 
     def _checked(self, samples: Samples) -> Samples:
@@ -259,9 +293,13 @@ class DecodedAudio:
         reason = "too_costly" if status == -signal.SIGXCPU else "crashed"
         return self._refusal(reason, f"exit status {status}")
 
-    def _refusal(self, reason: str, detail: str) -> UndecodableAudio:
+    def _refusal(self, reason: str, detail: str, audio_tracks: int = 0) -> UndecodableAudio:
         logger.info("recording was refused reason=%r detail=%r", reason[:40], detail[:200])
-        return refusal(reason, self._limits)
+        return refusal(reason, self._limits, audio_tracks)
+
+
+def _count(content: object) -> int:
+    return content if isinstance(content, int) else 0
 
 
 _has_warned = threading.Event()

@@ -23,10 +23,14 @@ class DecodingClosed(Exception):
     """close() was called while the recording was being decoded."""
 
 
-def refusal(reason: str, limits: DecodeLimits) -> UndecodableAudio:
-    """What the caller is told for a reason the decoder child gives; unknown ones are crashes."""
+def refusal(reason: str, limits: DecodeLimits, audio_tracks: int = 0) -> UndecodableAudio:
+    """What the caller is told for a reason the decoder child gives; unknown ones are crashes.
+
+    `audio_tracks`: how many the file has, where the one that was asked for is not among them.
+    """
     code, text = _REFUSALS.get(reason, _REFUSALS["crashed"])
-    return UndecodableAudio(code, text.format(**asdict(limits)))
+    facts = asdict(limits) | {"audio_tracks": audio_tracks, "last_track": audio_tracks - 1}
+    return UndecodableAudio(code, text.format(**facts))
 
 
 # What the child reports: (code, text).
@@ -39,6 +43,11 @@ _REFUSALS: Final = {
     "no_audio": (
         "audio_undecodable",
         "The file has no audio track. Send one that has sound.",
+    ),
+    "no_such_track": (
+        "audio_undecodable",
+        "The file has no audio track of that number: it has {audio_tracks}, counted from 0. "
+        "Choose one from 0 to {last_track}, or none for the default.",
     ),
     "unknown_codec": (
         "audio_undecodable",

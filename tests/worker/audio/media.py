@@ -70,6 +70,15 @@ def write_film(path: Path, samples: NDArray[np.float32], ending: str) -> Path:
     return path
 
 
+def write_tracks(path: Path, tracks: list[NDArray[np.float32]], container_name: str) -> Path:
+    """One mono audio track for each samples at RATE."""
+    with av.open(str(path), "w", format=container_name) as container:
+        streams = [container.add_stream("aac", rate=RATE, layout="mono") for _ in tracks]
+        for stream, samples in zip(streams, tracks, strict=True):
+            _mux_samples(container, stream, samples)
+    return path
+
+
 def write_with_cover(path: Path, samples: NDArray[np.float32], ending: str) -> Path:
     """Mono samples at RATE in a music file that carries a picture."""
     container_name, codec, rate = FORMATS[ending]

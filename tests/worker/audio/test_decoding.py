@@ -25,6 +25,7 @@ from tests.worker.audio.media import (
     wav_bytes,
     write_film,
     write_recording,
+    write_tracks,
     write_with_cover,
 )
 from worker.audio import SAMPLE_RATE
@@ -97,6 +98,87 @@ def test_the_sound_of_a_film_is_decoded(decoder: AudioDecoder, upload: Path, end
 
     assert len(samples) == pytest.approx(2 * SAMPLE_RATE, abs=0.06 * SAMPLE_RATE)
     assert loudest_hertz(samples) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("container", ["matroska", "mp4"])
+def test_the_track_that_was_asked_for_is_decoded(
+    decoder: AudioDecoder, upload: Path, container: str
+) -> None:
+    write_tracks(upload, [tone(1.5, hertz=hertz) for hertz in (300.0, 500.0, 900.0)], container)
+
+    heard = []
+    for track in range(3):
+        with decoder.open(upload, track=track) as recording:
+            heard.append(loudest_hertz(np.concatenate(list(recording))))
+
+    assert heard == pytest.approx([300, 500, 900], abs=2)
+
+
+@pytest.mark.parametrize("track", [2, 99, -1])
+def test_a_track_that_is_missing_is_refused_and_the_others_are_counted(
+    decoder: AudioDecoder, upload: Path, track: int
+) -> None:
+    write_tracks(upload, [tone(0.5), tone(0.5)], "matroska")
+
+    with pytest.raises(UndecodableAudio, match=r"it has 2, counted from 0.* from 0 to 1") as caught:
+        decoder.open(upload, track=track)
+
+    assert caught.value.code == FailureCode.AUDIO_UNDECODABLE
+
+
+def stereo_wav(left: NDArray[np.float32], right: NDArray[np.float32], rate: int) -> bytes:
+    both = np.stack([left, right], axis=1)
+    return wav_bytes((both * 32_767).astype("<i2").tobytes(), rate=rate, channels=2)
+
+
+def test_two_channels_stay_apart_where_wished(decoder: AudioDecoder, upload: Path) -> None:
+    left, right = tone(12.0, hertz=300.0), tone(12.0, hertz=800.0)
+    upload.write_bytes(stereo_wav(left, right, RATE))
+
+    with decoder.open(upload, splits_channels=True) as recording:
+        blocks = list(recording)
+
+    assert recording.description.channels == 2
+    assert {block.shape[1:] for block in blocks} == {(2,)}
+    assert max(map(len, blocks)) <= 10 * SAMPLE_RATE
+    samples = np.concatenate(blocks)
+    assert len(samples) == pytest.approx(12 * SAMPLE_RATE, abs=10)
+    assert loudest_hertz(samples[:, 0]) == pytest.approx(300, abs=2)
+    assert loudest_hertz(samples[:, 1]) == pytest.approx(800, abs=2)
+    assert np.abs(samples).max() == pytest.approx(0.5, abs=0.01)
+
+
+def test_equal_channels_are_mixed_as_without_the_wish(decoder: AudioDecoder, upload: Path) -> None:
+    upload.write_bytes(stereo_wav(TWO_SECONDS, TWO_SECONDS, RATE))
+
+    with decoder.open(upload, splits_channels=True) as recording:
+        samples = np.concatenate(list(recording))
+
+    assert samples.shape == pytest.approx(decoded(decoder, upload).shape)
+    assert np.abs(samples - decoded(decoder, upload)).max() < 1e-4
+
+
+@pytest.mark.parametrize("layout", ["mono", "5.1"])
+def test_one_channel_or_more_than_two_are_one_whatever_is_wished(
+    decoder: AudioDecoder, upload: Path, layout: str
+) -> None:
+    write_recording(upload, TWO_SECONDS, "flac", layout=layout)
+
+    with decoder.open(upload, splits_channels=True) as recording:
+        samples = np.concatenate(list(recording))
+
+    assert np.array_equal(samples, decoded(decoder, upload))
+
+
+def test_split_channels_are_as_long_as_the_limit_allows(
+    decoder: AudioDecoder, upload: Path
+) -> None:
+    upload.write_bytes(stereo_wav(tone(3.0), 0.5 * tone(3.0, hertz=900.0), RATE))
+
+    with decoder.open(upload, DecodeLimits(max_seconds=3.1), splits_channels=True) as recording:
+        assert sum(map(len, recording)) == pytest.approx(3 * SAMPLE_RATE, abs=10)
+    with pytest.raises(UndecodableAudio, match="longer than 2 s"):
+        list(decoder.open(upload, DecodeLimits(max_seconds=2), splits_channels=True))
 
 
 @pytest.mark.parametrize("ending", ["m4a", "mp3", "flac"])
