@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from protocol.transcription import (
     ChunkDone,
     Failed,
     Final,
+    Partial,
     Progress,
     Stage,
     Transcribe,
@@ -137,10 +139,12 @@ class Workshop:
         done: tuple[int, int] = (0, 0),
         attempt: int = 1,
         alone: bool = False,
+        **wishes: Any,
     ) -> None:
-        self.loop.deliver(
-            Transcribe(request_id, attempt, f"ab/{file}", 1, None, prompt, (), 0.0, alone, *done)
+        request = Transcribe(
+            request_id, attempt, f"ab/{file}", 1, None, prompt, (), 0.0, alone, *done
         )
+        self.loop.deliver(replace(request, **wishes))
 
     def answer(self, kind: type[Answer]) -> Answer:
         """The next answer of a kind; on the way there, only chunks and progress are expected."""
@@ -239,6 +243,47 @@ def test_a_chunk_that_fails_ends_its_request_and_no_other(workshop: Workshop) ->
 
     assert (failed.request_id, failed.code) == ("bad", FailureCode.INFERENCE_FAILED)
     assert workshop.texts() == ["16000"]
+
+
+def test_a_chunk_that_fails_once_is_tried_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[ChunkText | ChunkFailure] = [
+        ChunkFailure("out_of_memory", "The server ran out of memory."),
+        ChunkText("English", "Second time lucky.", 9, 7, 2),
+    ]
+    monkeypatch.setattr(workshop.engine, "_answer", lambda chunk: answers.pop(0))
+    workshop.engine.may_step.release(100)
+    workshop.open("r")
+
+    assert workshop.texts() == ["Second time lucky."]
+
+
+def test_a_chunk_in_an_unexpected_language_is_inferred_again(workshop: Workshop) -> None:
+    workshop.engine.may_step.release(100)
+    workshop.open("r", languages=("German", "French"))
+
+    assert workshop.texts() == ["16000"]
+    assert [chunk.language for [chunk] in workshop.engine.batches] == [None, "German"]
+
+
+def test_a_text_comes_with_its_segments(workshop: Workshop) -> None:
+    workshop.engine.may_step.release(100)
+    workshop.open("r")
+    [segment] = workshop.answer(ChunkDone).segments
+
+    assert segment.text == "16000"
+    assert 0 <= segment.start < segment.end <= 16000
+
+
+def test_the_text_before_is_context_on_request(workshop: Workshop) -> None:
+    workshop.upload("c1", tone(9.0))
+    workshop.engine.may_step.release(100)
+    workshop.open("r", "c1", prompt="p", uses_previous_context=True)
+    texts = workshop.texts()
+
+    contexts = [chunk.context for batch in workshop.engine.batches for chunk in batch]
+    assert contexts == ["p", *(f"p\n{text}"[:202] for text in texts[:-1])]
 
 
 def test_a_cancel_costs_one_step(workshop: Workshop) -> None:
@@ -448,6 +493,34 @@ class SteppingEngine:
         return [(key, ChunkText("English", str(key[1]), 9, 7, 2))]
 
 
+class WritingEngine(SteppingEngine):
+    """Writes a word a step of each chunk, and may end the later ones first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: dict[ChunkKey, int] = {}
+        self.answer: str | None = None
+
+    def step(self, on_step: Callable[[], None]) -> list[tuple[ChunkKey, ChunkText | ChunkFailure]]:
+        self.entered.put(None)
+        self.may_step.acquire(timeout=DEADLINE)
+        on_step()
+        for key in self.chunks:
+            self.words[key] = self.words.get(key, 0) + 1
+        return [self._finished(key) for key in list(self.chunks) if self.words[key] > 5 - key[1]]
+
+    def _finished(self, key: ChunkKey) -> tuple[ChunkKey, ChunkText]:
+        del self.chunks[key]
+        return key, ChunkText("English", self.answer or self._text(key), 9, 7, 2)
+
+    def text_so_far(self, key: ChunkKey) -> str | None:
+        return f"language English<asr_text>{self._text(key)}"
+
+    def _text(self, key: ChunkKey) -> str:
+        spoken = ("Once", "upon", "a", "time", "there", "was", "snow")
+        return " ".join(spoken[: self.words[key]]) + f" {key[1]}"
+
+
 @pytest.fixture
 def stepping() -> SteppingEngine:
     return SteppingEngine()
@@ -563,3 +636,69 @@ def test_a_request_opened_again_is_inferred_from_its_start(
     assert stepping_workshop.answer(ChunkDone).attempt == 2
     assert stepping_workshop.answer(Final).attempt == 2
     assert stepping_workshop.answers.empty()
+
+
+@pytest.fixture
+def writing_workshop(tmp_path: Path, decoder: AudioDecoder) -> Iterator[Workshop]:
+    engine = WritingEngine()
+    engine.may_step.release(1000)
+    workshop = Workshop(tmp_path, decoder, engine)
+    workshop.upload("c0", tone(1.0))
+    workshop.upload("c1", tone(6.0))
+    yield workshop
+    workshop.end()
+
+
+def told(workshop: Workshop) -> list[Partial | ChunkDone]:
+    """Partial texts and chunks of the recording that finishes next."""
+    answers: list[Partial | ChunkDone] = []
+    while not isinstance(answer := workshop.answers.get(timeout=DEADLINE), Final):
+        if isinstance(answer, Partial | ChunkDone):
+            answers.append(answer)
+    return answers
+
+
+def test_texts_are_told_while_they_are_written(writing_workshop: Workshop) -> None:
+    writing_workshop.open("r", wants_partials=True)
+    *partials, done = told(writing_workshop)
+
+    assert isinstance(done, ChunkDone)
+    assert len(partials) > 3
+    assert all(isinstance(partial, Partial) for partial in partials)
+    texts = [partial.text for partial in partials]
+    assert texts == sorted(set(texts), key=len)
+    assert all(done.text.startswith(text) for text in texts)
+
+
+def test_of_chunks_that_run_ahead_nothing_is_told_before_it_is_their_turn(
+    writing_workshop: Workshop,
+) -> None:
+    writing_workshop.open("r", "c1", wants_partials=True)
+    answers = told(writing_workshop)
+
+    indexes = [answer.index for answer in answers]
+    assert indexes == sorted(indexes)
+    assert max(indexes) > 0
+    for done in (answer for answer in answers if isinstance(answer, ChunkDone)):
+        assert all(done.text.startswith(one.text) for one in answers if one.index == done.index)
+
+
+def test_without_the_wish_nothing_is_told_early(writing_workshop: Workshop) -> None:
+    writing_workshop.open("r")
+
+    assert [type(answer) for answer in told(writing_workshop)] == [ChunkDone]
+
+
+def test_a_text_that_contradicts_what_was_told_fails(tmp_path: Path, decoder: AudioDecoder) -> None:
+    engine = WritingEngine()
+    engine.answer = "Something else."
+    engine.may_step.release(1000)
+    workshop = Workshop(tmp_path, decoder, engine)
+    workshop.upload("c0", tone(1.0))
+    workshop.open("r", wants_partials=True)
+    while isinstance(answer := workshop.answers.get(timeout=DEADLINE), Partial | Progress):
+        pass
+    workshop.end()
+
+    assert isinstance(answer, Failed)
+    assert answer.code is FailureCode.INFERENCE_FAILED

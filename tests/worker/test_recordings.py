@@ -2,13 +2,16 @@
 
 import pytest
 
-from protocol.transcription import ChunkDone, Final, Stage, Transcribe
+from protocol import codec
+from protocol.limits import MAX_FRAME_BYTES
+from protocol.transcription import ChunkDone, Final, Nats, Segment, Stage, Token, Transcribe, Word
 from worker.chunk_outcomes import ChunkOutcome
 from worker.recordings import (
     PROGRESS_INTERVAL,
     ChunkSpan,
     CutDifferently,
     Recording,
+    fitting,
 )
 
 
@@ -105,3 +108,24 @@ def test_prompt_and_keywords_become_the_context() -> None:
         Recording(request(prompt=" Names: ", keywords=("Ada", "Bo"))).context == "Names:\nAda, Bo"
     )
     assert Recording(request()).context == ""
+
+
+def chunk_done(*, words: int = 0, segments: int = 1, tokens: int = 0) -> ChunkDone:
+    spoken = tuple(Word(n, n + 1, "spoken", is_estimated=True) for n in range(words))
+    segment = Segment(0, 16000, "spoken", spoken, None, (), None, 0.1)
+    logprobs = tuple(Token(b"spoken", Nats(-0.1)) for _ in range(tokens))
+    return ChunkDone("r", 3, 0, 0, 9, "English", "text", 7, 5, 2, (segment,) * segments, logprobs)
+
+
+@pytest.mark.parametrize(
+    ("done", "fits"),
+    [
+        (chunk_done(words=100, tokens=100), chunk_done(words=100, tokens=100)),
+        (chunk_done(words=100, tokens=50_000), chunk_done(words=100)),
+        (chunk_done(words=50_000, tokens=50_000), chunk_done()),
+        (chunk_done(words=1, segments=50_000), chunk_done(segments=0)),
+    ],
+)
+def test_what_does_not_fit_a_wire_frame_is_left_out(done: ChunkDone, fits: ChunkDone) -> None:
+    assert fitting(done) == fits
+    assert len(codec.encode(fitting(done))) <= MAX_FRAME_BYTES

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.text.context_echo import is_copy_of_context
+from worker.text.context_echo import is_copy_of_context, may_become_copy_of_context
 
 CONTEXT = "Meeting of the Kubernetes storage group. Names: Żaneta, O'Brien, Nguyễn."
 
@@ -86,3 +86,21 @@ def test_four_words_in_a_row_are_a_copy_wherever_they_stand(
 
     if len(run) >= 4:
         assert is_copy_of_context(" ".join(run).upper(), context)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "may"),
+    [
+        ("", True),
+        ("...", True),
+        ("Budget", True),
+        ("meeting with", True),
+        ("budget meeting with Ada", True),
+        ("budget with", False),
+        ("meet", False),
+    ],
+)
+def test_a_beginning_may_become_a_copy_while_it_stands_in_the_context(
+    beginning: str, may: bool
+) -> None:
+    assert may_become_copy_of_context(beginning, "Budget meeting with Ada") is may

@@ -1,0 +1,265 @@
+"""Which chunks are inferred when, with what context, and once more if need be."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from protocol.transcription import Transcribe
+from worker.audio.chunking import Chunk
+from worker.chunk_outcomes import TAIL_CHARACTERS
+from worker.chunk_tasks import ChunkTask
+from worker.engine.interface import ChunkText
+from worker.segments import SpeechSpan
+from worker.text.written_tokens import WrittenToken
+from worker.unfinished_chunks import Taken, ToldOtherwise, UnfinishedChunks
+
+REQUEST = Transcribe("r", 1, "ab/cd", 10, None, "", (), 0.0, False, 0, 0)
+WITH_PREVIOUS = replace(REQUEST, uses_previous_context=True)
+GERMAN_OR_FRENCH = replace(REQUEST, languages=("German", "French"))
+
+
+def chunk(index: int, *, loudness: float = 0.3, channels: Sequence[float] = ()) -> Chunk:
+    start = index * 16_000
+    wave = np.sin(np.arange(16_000) / 5).astype(np.float32)
+    samples = np.stack([wave * each for each in channels], axis=1) if channels else wave * loudness
+    spans = (SpeechSpan(start + 1_000, start + 15_000, 0.9),)
+    return Chunk(index, start, start + 16_000, samples, is_silent=False, spans=spans)
+
+
+def said(text: str, language: str | None = "English", *, is_cut_off: bool = False) -> ChunkText:
+    return ChunkText(language, text, 9, 7, 2, is_cut_off)
+
+
+def unfinished(
+    request: Transcribe = REQUEST, context: str = "", chunks: int = 1
+) -> tuple[UnfinishedChunks, list[ChunkTask]]:
+    unfinished = UnfinishedChunks(request, context)
+    for index in range(chunks):
+        unfinished.add(chunk(index))
+    return unfinished, list(unfinished.next_tasks())
+
+
+def text_of(taken: Taken) -> str:
+    assert taken.outcome is not None
+    return taken.outcome.text
+
+
+def test_all_chunks_run_at_once_with_the_callers_context() -> None:
+    chunks, tasks = unfinished(context="Ada, Bo", chunks=3)
+
+    assert [task.number for task in tasks] == chunks.numbers == [0, 1, 2]
+    assert {task.request.context for task in tasks} == {"Ada, Bo"}
+    assert list(chunks.next_tasks()) == []
+
+
+def test_an_answer_becomes_text_with_segments() -> None:
+    chunks, _ = unfinished()
+
+    taken = chunks.take(0, said("We met Ada."), "")
+
+    assert taken.outcome is not None
+    assert " ".join(segment.text for segment in taken.outcome.segments) == "We met Ada."
+    assert all(1_000 <= segment.start < segment.end <= 15_000 for segment in taken.outcome.segments)
+    assert taken.outcome.tokens == ()
+    assert chunks.numbers == []
+
+
+@pytest.mark.parametrize(("text", "count"), [("no", 2), ("no " * 50, 0)])
+def test_tokens_are_told_of_a_text_that_needed_no_repair(text: str, count: int) -> None:
+    chunks, [task] = unfinished(replace(REQUEST, wants_logprobs=True))
+    tokens = (WrittenToken(5, b"n", -0.5), WrittenToken(6, b"o", 1e-9))
+
+    taken = chunks.take(0, replace(said(text), tokens=tokens), "")
+
+    assert task.request.wants_logprobs
+    assert taken.outcome is not None
+    assert [(token.content, token.logprob) for token in taken.outcome.tokens] == [
+        (b"n", -0.5),
+        (b"o", 0.0),
+    ][:count]
+    assert taken.outcome.segments[0].avg_logprob == pytest.approx(-0.25)
+
+
+def test_a_failed_chunk_is_tried_once_more() -> None:
+    chunks, [task] = unfinished()
+
+    again = chunks.retry(0)
+
+    assert again is not None
+    assert again.request is task.request
+    assert text_of(chunks.take(0, said("hello"), "")) == "hello"
+
+
+def test_a_chunk_that_fails_twice_is_given_up() -> None:
+    chunks, _ = unfinished()
+    chunks.retry(0)
+
+    assert chunks.retry(0) is None
+
+
+@pytest.mark.parametrize("language", ["German", "french", None])
+def test_an_expected_language_or_silence_is_believed(language: str | None) -> None:
+    chunks, _ = unfinished(GERMAN_OR_FRENCH)
+
+    assert chunks.take(0, said("", language), "").outcome is not None
+
+
+def test_an_unexpected_language_is_heard_once_more_as_the_first_expected() -> None:
+    chunks, _ = unfinished(GERMAN_OR_FRENCH)
+
+    again = chunks.take(0, said("good day", "English"), "").again
+
+    assert again is not None
+    assert again.request.language == "German"
+    taken = chunks.take(0, said("guten Tag", "Dutch"), "")
+    assert text_of(taken) == "guten Tag"
+
+
+def test_what_a_wrong_language_would_be_does_not_matter_where_one_is_given() -> None:
+    chunks, [task] = unfinished(replace(GERMAN_OR_FRENCH, language="Dutch"))
+
+    assert task.request.language == "Dutch"
+    assert text_of(chunks.take(0, said("dag", "Dutch"), "")) == "dag"
+
+
+def test_with_the_previous_context_chunks_run_one_after_the_other() -> None:
+    chunks, tasks = unfinished(WITH_PREVIOUS, "Names: Ada", chunks=3)
+    contexts = [task.request.context for task in tasks]
+    for index, text in enumerate(["First.", "Second."]):
+        chunks.take(index, said(text), "")
+        [task] = chunks.next_tasks()
+        contexts.append(task.request.context)
+
+    assert contexts == ["Names: Ada", "Names: Ada\nFirst.", "Names: Ada\nSecond."]
+
+
+def context_behind(answer: ChunkText, context: str = "") -> str:
+    chunks, _ = unfinished(WITH_PREVIOUS, context, chunks=2)
+    chunks.take(0, answer, "")
+    [task] = chunks.next_tasks()
+    return task.previous_context
+
+
+def test_the_previous_context_is_the_end_of_the_text_in_whole_words() -> None:
+    text = " ".join(f"word{number}" for number in range(100))
+
+    context = context_behind(said(text))
+
+    assert text.endswith(f" {context}")
+    assert TAIL_CHARACTERS - 8 < len(context) <= TAIL_CHARACTERS
+
+
+def test_scripts_without_spaces_are_cut_anywhere() -> None:
+    text = "".join(chr(0x4E00 + number) for number in range(300))
+
+    assert context_behind(said(text)) == text[-TAIL_CHARACTERS:]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        said("We met and talked", is_cut_off=True),
+        said("thank you " * 60),
+        said("please spell Ada and Grace"),
+        said(""),
+    ],
+)
+def test_a_suspicious_text_is_no_context(answer: ChunkText) -> None:
+    assert context_behind(answer, "Please spell Ada and Grace.") == ""
+
+
+def test_a_chunk_behind_one_without_speech_has_no_previous_context() -> None:
+    chunks = UnfinishedChunks(WITH_PREVIOUS, "")
+    chunks.add(chunk(0))
+    list(chunks.next_tasks())
+    chunks.take(0, said("First."), "")
+    chunks.add(chunk(2))
+    [task] = chunks.next_tasks()
+
+    assert task.request.context == ""
+
+
+def test_a_copy_of_the_previous_context_is_heard_once_more_without_it() -> None:
+    chunks, _ = unfinished(WITH_PREVIOUS, "Names", chunks=2)
+    chunks.take(0, said("and so we all went home"), "")
+    list(chunks.next_tasks())
+
+    again = chunks.take(1, said("so we all went home"), "").again
+
+    assert again is not None
+    assert again.request.context == "Names"
+    assert text_of(chunks.take(1, said("so we all went home"), "")) == "so we all went home"
+
+
+def test_an_echo_of_the_context_over_near_silence_is_no_text() -> None:
+    chunks = UnfinishedChunks(GERMAN_OR_FRENCH, "budget meeting with Ada")
+    chunks.add(chunk(0, loudness=0.002))
+    list(chunks.next_tasks())
+
+    taken = chunks.take(0, said("Budget meeting with Ada."), "")
+
+    assert taken.outcome is not None
+    assert (taken.outcome.text, taken.outcome.language) == ("", None)
+    assert taken.outcome.segments == ()
+    assert taken.outcome.output_tokens == 2
+
+
+def test_what_was_told_is_not_repaired_away() -> None:
+    chunks, _ = unfinished()
+    text = "big dog Q big dog " + ("dog " * 30 + "Q big dog ") * 9
+
+    assert text_of(chunks.take(0, said(text), "big dog Q big")).startswith("big dog Q big")
+
+
+def test_a_text_that_does_not_begin_as_told_is_refused() -> None:
+    chunks, _ = unfinished()
+
+    with pytest.raises(ToldOtherwise):
+        chunks.take(0, said("We saw Ada."), "We met")
+
+
+def split(*channels: float) -> tuple[UnfinishedChunks, list[ChunkTask]]:
+    chunks = UnfinishedChunks(replace(REQUEST, splits_channels=True), "")
+    chunks.add(chunk(0, channels=channels))
+    chunks.add(chunk(1, channels=channels))
+    return chunks, list(chunks.next_tasks())
+
+
+def test_channels_are_inferred_apart_and_joined_as_they_spoke() -> None:
+    chunks, tasks = split(0.3, 0.1)
+    assert [(task.channel, task.chunk.index) for task in tasks] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert [float(task.request.samples.max()) for task in tasks[:2]] == pytest.approx(
+        [0.3, 0.1], 0.01
+    )
+    second, first = tasks[1].number, tasks[0].number
+
+    assert chunks.take(second, said("Hello back.", "German"), "") == Taken()
+    outcome = chunks.take(first, said("Hello."), "").outcome
+
+    assert outcome is not None
+    assert sorted(segment.channel or 0 for segment in outcome.segments) == [0, 1]
+    assert outcome.text == " ".join(segment.text for segment in outcome.segments)
+    assert (outcome.prompt_tokens, outcome.audio_tokens, outcome.output_tokens) == (18, 14, 4)
+    assert len(chunks.numbers) == 2
+
+
+def test_a_channel_without_sound_is_not_inferred() -> None:
+    chunks, tasks = split(0.0, 0.3)
+
+    assert [(task.channel, task.number) for task in tasks] == [(1, 1), (1, 3)]
+    outcome = chunks.take(1, said("Alone."), "").outcome
+    assert outcome is not None
+    assert [(segment.text, segment.channel) for segment in outcome.segments] == [("Alone.", 1)]
+
+
+def test_only_a_chunk_in_one_piece_is_told_while_it_is_written() -> None:
+    whole, _ = unfinished()
+    both, tasks = split(0.3, 0.3)
+    both.take(tasks[0].number, said("Hello."), "")
+
+    assert whole.sole_task(0) is not None
+    assert whole.sole_task(1) is None
+    assert both.sole_task(0) is None
+    assert both.sole_task(1) is None
