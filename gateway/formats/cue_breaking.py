@@ -13,10 +13,14 @@ from gateway.formats.cue_syntax import SENTENCE
 from gateway.formats.cue_words import Unit, joined
 
 _EACH_CUE = 1.0
-_SENTENCE_INSIDE = 0.4
+_CUE_BREAK = 1.6  # times what gateway.formats.cue_syntax says
+_LINE_BREAK = 0.3  # times the same, between a cue's two lines
+_SENTENCE_INSIDE = 0.5
 _PAUSE_INSIDE = 1.5  # a second
 _PAUSE_AFTER = 2.0  # a second, off the cost of a break there
-_AUDIBLE_PAUSE_MS = 150
+AUDIBLE_PAUSE_MS = 150
+"""Shorter ones lie inside words too."""
+
 _TOO_SHORT = 3.0
 _TOO_FAST = 1.5
 
@@ -57,16 +61,21 @@ def cue_ends(
     is said. A cue never exceeds its lines; it exceeds its time only where one unit does.
     """
     layout = _Layout.of(units)
-    reach = _reach(layout, limits)
+    lines = _Lines.of(layout, limits)
     next_starts = [unit.start for unit in units[1:]]
     next_starts.append(units[-1].end + limits.pause_ms if following is None else following)
     pauses = [max(0, after - unit.end) for unit, after in zip(units, next_starts, strict=True)]
-    outer = [max(0.0, c - _PAUSE_AFTER * p / 1000) for c, p in zip(costs, pauses, strict=True)]
+    outer = [
+        max(0.0, _CUE_BREAK * cost - _PAUSE_AFTER * pause / 1000)
+        for cost, pause in zip(costs, pauses, strict=True)
+    ]
     inner = [0.0, *accumulate(map(_cost_inside, costs, pauses))]
     best = [0.0] + [float("inf")] * len(units)
     origin = [0] * (len(units) + 1)
-    for i, unit in enumerate(units):
-        for j, cost in _costs_from(i, unit.start, units, layout, reach[i], next_starts, limits):
+    for i in range(len(units)):
+        for j, cost in _costs_from(i, units, layout, lines.reach[i], next_starts, limits):
+            if j > lines.last[i]:
+                cost += _LINE_BREAK * lines.cost_of_second(i, j, costs)
             total = best[i] + cost + outer[j] + inner[j] - inner[i]
             if total < best[j + 1]:
                 best[j + 1] = total
@@ -114,30 +123,47 @@ class _Layout:
         return self.ends[last] - self.starts[first]
 
 
-def _reach(layout: _Layout, limits: Limits) -> list[int]:
-    """The last unit that fits into a cue, for each that may begin it."""
-    line = []
-    last = 0
-    for first in range(len(layout.starts)):
-        last = max(last, first)
-        while last + 1 < len(layout.ends) and layout.width(first, last + 1) <= limits.line_columns:
-            last += 1
-        line.append(last)
-    reach = line
-    for _ in range(limits.lines - 1):
-        reach = [line[min(last + 1, len(line) - 1)] for last in reach]
-    return reach
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """How far lines reach: each list has an entry for each unit."""
+
+    last: list[int]
+    """The last unit that fits into a line that begins with this one."""
+    first: list[int]
+    """The first unit of the longest line that ends with this one."""
+    reach: list[int]
+    """The last unit that fits into a cue that begins with this one."""
+
+    @staticmethod
+    def of(layout: _Layout, limits: Limits) -> "_Lines":
+        units = len(layout.starts)
+        last, first = [0] * units, list(range(units))
+        end = 0
+        for begin in range(units):
+            end = max(end, begin)
+            while end + 1 < units and layout.width(begin, end + 1) <= limits.line_columns:
+                end += 1
+                first[end] = begin
+            last[begin] = end
+        reach = last
+        for _ in range(limits.lines - 1):
+            reach = [last[min(end + 1, units - 1)] for end in reach]
+        return _Lines(last, first, reach)
+
+    def cost_of_second(self, i: int, j: int, costs: Sequence[float]) -> float:
+        """The cost of the best break between the two lines of units i to j; 0 if they need more."""
+        ends = costs[max(i, self.first[j] - 1) : self.last[i] + 1]
+        return min(ends) if ends else 0.0
 
 
 def _cost_inside(cost: float, pause: int) -> float:
     """What it costs not to break here."""
     inside = _SENTENCE_INSIDE if cost == SENTENCE else 0.0
-    return inside + (_PAUSE_INSIDE * pause / 1000 if pause >= _AUDIBLE_PAUSE_MS else 0.0)
+    return inside + (_PAUSE_INSIDE * pause / 1000 if pause >= AUDIBLE_PAUSE_MS else 0.0)
 
 
 def _costs_from(
     i: int,
-    start: int,
     units: Sequence[Unit],
     layout: _Layout,
     reach: int,
@@ -145,6 +171,7 @@ def _costs_from(
     limits: Limits,
 ) -> Iterator[tuple[int, float]]:
     """The last units and costs of all cues that unit i may begin, breaks aside."""
+    start = units[i].start
     begin = layout.starts[i]
     capacity = limits.line_columns * limits.lines
     for j in range(i, reach + 1):

@@ -1,6 +1,6 @@
 """What a subtitle may look like: its size on the screen, its time, and the reader's speed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _LINE_LIMITS = {"Chinese": 32, "Cantonese": 32, "Japanese": 26, "Korean": 32, "Thai": 35}
 # Netflix Timed Text Style Guides, in columns: 9 characters a second for Chinese, 12 for Korean, and
@@ -62,16 +62,21 @@ def rules_for(
     Raises ValueError as CueRules does.
     """
     wishes = {
-        "max_line_chars": max_line_chars or _LINE_LIMITS.get(language or ""),
+        "max_line_chars": max_line_chars,
         "max_lines": max_lines,
         "min_duration": min_duration,
         "max_duration": max_duration,
-        "reading_speed": reading_speed or _READING_SPEEDS.get(language or ""),
+        "reading_speed": reading_speed,
         "gap": gap,
         "pause": pause,
         "linger": linger,
     }
-    return CueRules(language=language, **{k: v for k, v in wishes.items() if v is not None})  # type: ignore[arg-type]
+    usual = CueRules(
+        language=language,
+        max_line_chars=_LINE_LIMITS.get(language or "", CueRules().max_line_chars),
+        reading_speed=_READING_SPEEDS.get(language or "", CueRules().reading_speed),
+    )
+    return replace(usual, **{k: v for k, v in wishes.items() if v is not None})  # type: ignore[arg-type]
 
 
 def _faults(rules: CueRules) -> list[str]:

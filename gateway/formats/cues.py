@@ -1,22 +1,31 @@
 """Turns a transcript's segments into subtitle cues. Pure; nothing of the audio is needed.
 
-Each channel is parted by itself: at pauses for certain, else where gateway.formats.cue_breaking
-finds it cheapest. Then the cues of all channels stand in one row in time. What always holds: cues
-are in order and never overlap, each lasts some time and at most max_duration, has at most max_lines
-lines, none wider than max_line_chars unless it is a single word, and all text is there once.
-Reading speed, shortest time and gap hold where speech leaves the time.
+Each channel is parted by itself: for certain at pauses and where another channel's speaker falls
+in, else where gateway.formats.cue_breaking finds it cheapest. Then the cues of all channels stand
+in one row in time. What always holds: cues are in order and never overlap, each lasts some time and
+at most max_duration, has at most max_lines lines, none wider than max_line_chars unless it is a
+single word, and all text is there once. Reading speed, shortest time and gap hold where speech
+leaves the time.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge
 from math import ceil
 from typing import NamedTuple
 
-from gateway.formats.cue_breaking import Limits, cue_ends, limits_of, line_ends, lines_of
+from gateway.formats.cue_breaking import (
+    AUDIBLE_PAUSE_MS,
+    Limits,
+    cue_ends,
+    limits_of,
+    line_ends,
+    lines_of,
+)
 from gateway.formats.cue_rules import CueRules, rules_for
 from gateway.formats.cue_syntax import Syntax
-from gateway.formats.cue_words import Unit, spaced_after, units_of
+from gateway.formats.cue_words import SAMPLES_PER_MS, Unit, spaced_after, units_of
 from gateway.formats.display_width import columns
 from gateway.formats.transcripts import needs_space
 from protocol.transcription import Segment
@@ -79,7 +88,13 @@ def iter_cues(
     limits = limits_of(rules)
     syntax = Syntax(rules.language)
     rows = [
-        _drafts(_units(segments, channel, limits), speaker_name(channel), syntax, limits)
+        _drafts(
+            _units(segments, channel, limits),
+            speaker_name(channel),
+            _starts_of_others(segments, channel),
+            syntax,
+            limits,
+        )
         for channel in dict.fromkeys(segment.channel for segment in segments)
     ]
     end = None if until is None else round(until * 1000)
@@ -121,6 +136,10 @@ class _Draft(NamedTuple):
     speaker: str | None
 
 
+def _starts_of_others(segments: Iterable[Segment], channel: int | None) -> list[int]:
+    return sorted(s.start // SAMPLES_PER_MS for s in segments if s.channel != channel)
+
+
 def _units(segments: Iterable[Segment], channel: int | None, limits: Limits) -> Iterator[Unit]:
     """All units of a channel, their starts in order."""
     previous: Unit | None = None
@@ -139,12 +158,16 @@ def _units(segments: Iterable[Segment], channel: int | None, limits: Limits) -> 
 
 
 def _drafts(
-    units: Iterable[Unit], speaker: str | None, syntax: Syntax, limits: Limits
+    units: Iterable[Unit],
+    speaker: str | None,
+    starts_of_others: Sequence[int],
+    syntax: Syntax,
+    limits: Limits,
 ) -> Iterator[_Draft]:
     waiting: list[Unit] = []
     most = max(_SEARCHED_UNITS, 4 * limits.lines * limits.line_columns)
     for unit in units:
-        if waiting and unit.start - waiting[-1].end >= limits.pause_ms:
+        if waiting and _are_parted(waiting[-1], unit, starts_of_others, limits):
             yield from _parted(waiting, speaker, syntax, limits, following=unit.start)
             waiting = []
         waiting.append(unit)
@@ -159,6 +182,16 @@ def _drafts(
             waiting = waiting[settled:]
     if waiting:
         yield from _parted(waiting, speaker, syntax, limits, following=None)
+
+
+def _are_parted(before: Unit, unit: Unit, starts_of_others: Sequence[int], limits: Limits) -> bool:
+    """Whether a long pause lies between, or any in which another speaker has begun."""
+    pause = unit.start - before.end
+    if pause >= limits.pause_ms:
+        return True
+    return pause >= AUDIBLE_PAUSE_MS and (
+        bisect_left(starts_of_others, before.start) < bisect_left(starts_of_others, unit.start)
+    )
 
 
 def _parted(
