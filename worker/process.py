@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import zmq
 from setproctitle import setproctitle
@@ -54,12 +53,8 @@ def main() -> int:
     configure_logging(settings.log_level)
     status = StatusWriter(launch.status_descriptor)
     try:
-        speech_model = SpeechModel()
-        with ThreadPoolExecutor(1) as beside:  # its 0.2 s cost no time beside the engine's
-            loaded = beside.submit(load_speech_model, speech_model)
-            engine = load_engine(settings, status)
-            loaded.result()
-        serve(engine, speech_model, settings, launch.epoch, status)
+        engine = load_engine(settings, status)
+        serve(engine, load_speech_model(), settings, launch.epoch, status)
     except EngineFailure as failure:
         logger.error("engine cannot go on code=%s message=%s", failure.code, failure.message)
         status.failed(failure.message)
@@ -98,8 +93,9 @@ def load_engine(settings: WorkerSettings, status: StatusWriter) -> Engine:
     return engine
 
 
-def load_speech_model(model: SpeechModel) -> None:
-    """Raises EngineFailure."""
+def load_speech_model() -> SpeechModel:
+    """Ready for the first recording. Raises EngineFailure."""
+    model = SpeechModel()
     try:
         model.load()
     except ModuleNotFoundError as error:
@@ -107,6 +103,7 @@ def load_speech_model(model: SpeechModel) -> None:
             "backend_missing",
             f"The package {error.name} is missing. Install the extra 'worker' again.",
         ) from error
+    return model
 
 
 def serve(
