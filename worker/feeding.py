@@ -176,7 +176,12 @@ class Feeder:
 
     def _open(self, path: Path) -> DecodedAudio:
         with self._tools.decoding_slots:
-            decoded = self._tools.decoder.open(path, self._tools.limits)
+            decoded = self._tools.decoder.open(
+                path,
+                self._tools.limits,
+                track=self._recording.request.audio_track,
+                splits_channels=self._recording.request.splits_channels,
+            )
         with self._lock:
             self._decoded = decoded
             if self._stopped.is_set():

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from protocol.transcription import Transcribe
-from worker.audio.chunking import Chunk, is_faint, is_silent
+from worker.audio.chunking import Chunk, Samples, is_faint
 from worker.chunk_outcomes import ChunkOutcome, is_echo, joined, outcome_of, tail_of
 from worker.chunk_tasks import ChunkTask
 from worker.engine.interface import ChunkRequest, ChunkText
+from worker.segments import SpeechSpan
 from worker.text.context_echo import is_copy_of_context
 
 _MOST_CHANNELS = 2
@@ -124,20 +125,25 @@ class UnfinishedChunks:
 
     def _tasks_of(self, chunk: Chunk) -> list[ChunkTask]:
         if chunk.samples.ndim == 1:
-            return [self._task(chunk, chunk.index, None, chunk.samples)]
-        channels = enumerate(np.ascontiguousarray(chunk.samples.T))
-        tasks = [
-            self._task(chunk, chunk.index * _MOST_CHANNELS + channel, channel, samples)
-            for channel, samples in channels
-            if not is_silent(samples)
+            return [self._task(chunk, None, chunk.samples, chunk.spans)]
+        channels = range(chunk.samples.shape[1])
+        spans = chunk.spans_by_channel or [()] * len(channels)
+        spoken = [channel for channel in channels if spans[channel]]
+        return [
+            self._task(
+                chunk, channel, np.ascontiguousarray(chunk.samples[:, channel]), spans[channel]
+            )
+            for channel in spoken or channels
         ]
-        return tasks
 
     def _task(
-        self, chunk: Chunk, number: int, channel: int | None, samples: np.ndarray
+        self,
+        chunk: Chunk,
+        channel: int | None,
+        samples: Samples,
+        spans: tuple[SpeechSpan, ...],
     ) -> ChunkTask:
-        index, tail = self._tails.get(channel, (-1, ""))
-        previous = tail if self._request.uses_previous_context and index == chunk.index - 1 else ""
+        previous = self._previous_context(chunk.index, channel)
         request = ChunkRequest(
             samples=samples,
             language=self._request.language,
@@ -145,7 +151,14 @@ class UnfinishedChunks:
             temperature=self._request.temperature,
             wants_logprobs=self._request.wants_logprobs,
         )
-        return ChunkTask(number, chunk, channel, chunk.spans, request, is_faint(samples), previous)
+        number = chunk.index if channel is None else chunk.index * _MOST_CHANNELS + channel
+        return ChunkTask(number, chunk, channel, spans, request, is_faint(samples), previous)
+
+    def _previous_context(self, index: int, channel: int | None) -> str:
+        if not self._request.uses_previous_context:
+            return ""
+        heard, tail = self._tails.get(channel, (-1, ""))
+        return tail if heard == index - 1 else ""
 
 
 def is_expected(language: str | None, request: Transcribe) -> bool:

@@ -286,6 +286,25 @@ def test_the_text_before_is_context_on_request(workshop: Workshop) -> None:
     assert contexts == ["p", *(f"p\n{text}"[:202] for text in texts[:-1])]
 
 
+def test_different_channels_are_told_apart_on_request(workshop: Workshop) -> None:
+    workshop.upload("c1", np.stack([tone(3.0), tone(3.0)[::-1] ** 3], axis=1))
+    workshop.engine.may_step.release(100)
+    workshop.open("mixed", "c1")
+    mixed = workshop.texts()
+    workshop.open("apart", "c1", splits_channels=True)
+    chunks = [answer for answer in told(workshop) if isinstance(answer, ChunkDone)]
+
+    assert [chunk.text for chunk in chunks] == [f"{text} {text}" for text in mixed]
+    assert [[one.channel for one in chunk.segments] for chunk in chunks] == [[0, 1]] * len(mixed)
+    assert {chunk.samples.ndim for batch in workshop.engine.batches for chunk in batch} == {1}
+
+
+def test_an_audio_track_that_is_not_there_is_the_callers_fault(workshop: Workshop) -> None:
+    workshop.open("r", audio_track=3)
+
+    assert workshop.answer(Failed).code is FailureCode.AUDIO_UNDECODABLE
+
+
 def test_a_cancel_costs_one_step(workshop: Workshop) -> None:
     workshop.open("leaving")
     workshop.engine.entered.get(timeout=DEADLINE)

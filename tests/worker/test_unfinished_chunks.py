@@ -25,7 +25,8 @@ def chunk(index: int, *, loudness: float = 0.3, channels: Sequence[float] = ()) 
     wave = np.sin(np.arange(16_000) / 5).astype(np.float32)
     samples = np.stack([wave * each for each in channels], axis=1) if channels else wave * loudness
     spans = (SpeechSpan(start + 1_000, start + 15_000, 0.9),)
-    return Chunk(index, start, start + 16_000, samples, is_silent=False, spans=spans)
+    by_channel = tuple(spans if each else () for each in channels) or (spans,)
+    return Chunk(index, start, start + 16_000, samples, False, spans, by_channel)
 
 
 def said(text: str, language: str | None = "English", *, is_cut_off: bool = False) -> ChunkText:
@@ -245,13 +246,20 @@ def test_channels_are_inferred_apart_and_joined_as_they_spoke() -> None:
     assert len(chunks.numbers) == 2
 
 
-def test_a_channel_without_sound_is_not_inferred() -> None:
+def test_a_channel_in_which_nobody_speaks_is_not_inferred() -> None:
     chunks, tasks = split(0.0, 0.3)
 
     assert [(task.channel, task.number) for task in tasks] == [(1, 1), (1, 3)]
     outcome = chunks.take(1, said("Alone."), "").outcome
     assert outcome is not None
     assert [(segment.text, segment.channel) for segment in outcome.segments] == [("Alone.", 1)]
+
+
+def test_without_speech_detection_every_channel_is_inferred() -> None:
+    chunks = UnfinishedChunks(replace(REQUEST, splits_channels=True), "")
+    chunks.add(replace(chunk(0, channels=(0.3, 0.3)), spans=(), spans_by_channel=()))
+
+    assert [task.channel for task in chunks.next_tasks()] == [0, 1]
 
 
 def test_only_a_chunk_in_one_piece_is_told_while_it_is_written() -> None:
