@@ -21,6 +21,7 @@ from gateway.routes.health import (
 )
 from gateway.routes.models import ModelRoutes
 from gateway.routes.transcriptions import TranscriptionRoutes
+from gateway.routes.translations import refuse_translation
 
 Handler = Callable[[Request], Awaitable[Response]]
 PROBE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -77,11 +78,24 @@ def _api_routes(gateway: Gateway) -> list[Route]:
         route
         for prefix in ("/v1", "")
         for route in (
-            Route(f"{prefix}/audio/transcriptions", transcriptions.create, methods=["POST"]),
+            Route(
+                f"{prefix}/audio/transcriptions", _Endpoint(transcriptions.create), methods=["POST"]
+            ),
+            Route(f"{prefix}/audio/translations", refuse_translation, methods=["POST"]),
             Route(f"{prefix}/models", models.list, methods=["GET"]),
             Route(f"{prefix}/models/{{model_id:path}}", models.get, methods=["GET"]),
         )
     ]
+
+
+class _Endpoint:
+    """A handler that sends its own answer: Starlette takes functions for ones that return it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 def _probe(path: str, handler: Handler) -> Route:

@@ -123,6 +123,8 @@ class Settings:
     keep_alive_timeout: float = setting("KEEP_ALIVE_TIMEOUT", 75.0, number(0.05, FOREVER))
     """Seconds an idle connection is kept. Longer than the 60 s common among load balancers, which
     otherwise send requests into a closing connection."""
+    keepalive_seconds: float = setting("KEEPALIVE_SECONDS", 0.0, number(0, FOREVER))
+    """Seconds after which a long JSON answer sends a space to keep proxies awake; 0 never does."""
     shutdown_timeout: float = setting("SHUTDOWN_TIMEOUT", 20.0, number(0, FOREVER))
     """Seconds that requests in flight get at SIGTERM."""
     api_keys: tuple[ApiKey, ...] = setting("API_KEYS", (), _api_keys)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from gateway.worker_client import outcomes
 from gateway.worker_client.interface import (
     ClientSnapshot,
-    TranscriptionFailed,
     TranscriptionRequest,
     WorkerSnapshot,
 )
@@ -22,7 +21,8 @@ from protocol.transcription import (
     Word,
 )
 
-ScriptedMessage = ChunkDone | Partial | Progress | Final | TranscriptionFailed | Exception
+ScriptedMessage = ChunkDone | Partial | Progress | Final | Exception | asyncio.Event
+"""Messages are told, exceptions raised, events waited for."""
 
 
 def chunk_done(
@@ -128,6 +128,8 @@ class FakeWorkerClient:
         """Requests whose caller went before their end."""
         self.ended = False
         """Whether end_all was called: every open request has failed, or will."""
+        self.told = 0
+        """Messages that callers have taken, or are about to."""
         self.expected = 0
         """Requests that are expected or under way."""
         self.was_expecting = asyncio.Event()
@@ -149,6 +151,10 @@ class FakeWorkerClient:
             for message in self.script:
                 if isinstance(message, Exception):
                     raise message
+                if isinstance(message, asyncio.Event):
+                    await message.wait()
+                    continue
+                self.told += 1
                 yield message
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled.append(request.request_id)

@@ -4,20 +4,18 @@ import asyncio
 from contextlib import aclosing
 from urllib.parse import quote
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from gateway.boundary import ClientGone, RequestRecord, record_of
 from gateway.context import Gateway
-from gateway.errors import from_failure, queue_full, shutting_down
-from gateway.formats.transcripts import Transcript, Usage, join_chunks
+from gateway.errors import ApiError, InternalError, from_failure, queue_full, shutting_down
 from gateway.memory import MemoryTrimmer
+from gateway.routes.answering import Answer, PlainAnswer, StreamedAnswer
+from gateway.routes.answers import document_for, events_for, request_for
 from gateway.routes.options import TranscriptionOptions, parse_options
-from gateway.spool import SpooledUpload
 from gateway.uploads import receive_form, wait_for_disconnect
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
-from protocol.languages import code_of
-from protocol.transcription import ChunkDone, Final
+from protocol.transcription import ChunkDone, Final, Partial
 
 
 class TranscriptionRoutes:
@@ -27,23 +25,30 @@ class TranscriptionRoutes:
         self._gateway = gateway
         self._memory = MemoryTrimmer()
 
-    async def create(self, request: Request) -> Response:
-        """Receive, check, transcribe, render; the upload is gone before the answer is sent."""
+    async def create(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Receive, check, transcribe, answer; the upload is gone before the answer ends.
+
+        Raises ApiError, and ClientGone as soon as the caller leaves; the work ends then too.
+        """
         self._refuse_early()
-        record = record_of(request.scope)
+        record = record_of(scope)
         settings = self._gateway.settings
         with self._memory.upload(), self._gateway.worker_client.expecting():
             async with self._gateway.spool.new_upload() as upload:
                 form = await receive_form(
-                    request.scope,
-                    request.receive,
+                    scope,
+                    receive,
                     upload,
                     max_file_bytes=settings.max_upload_bytes,
                     stall_timeout=settings.body_timeout,
                 )
                 options = parse_options(form)
-                transcript = await self._transcribe(request, record, upload, options)
-        return self._rendered(transcript, options)
+                wanted = request_for(
+                    options, upload, request_id=record.request_id, owner=record.owner
+                )
+                answer = self._answer_for(options, send)
+                audio_seconds = await self._transcribe(wanted, answer, record, receive)
+        await answer.finish(audio_seconds)
 
     def _refuse_early(self) -> None:
         """Refuse before the body is read what would be refused after it."""
@@ -53,83 +58,70 @@ class TranscriptionRoutes:
         if waiting >= self._gateway.settings.max_waiting_requests:
             raise queue_full()
 
+    def _answer_for(self, options: TranscriptionOptions, send: Send) -> Answer:
+        settings = self._gateway.settings
+        headers = {"x-model": quote(settings.served_model)}
+        if options.is_streamed:
+            return StreamedAnswer(events_for(options), send, headers)
+        document = document_for(options)
+        return PlainAnswer(document, send, headers, keepalive=settings.keepalive_seconds)
+
     async def _transcribe(
         self,
-        request: Request,
+        wanted: TranscriptionRequest,
+        answer: Answer,
         record: RequestRecord,
-        upload: SpooledUpload,
-        options: TranscriptionOptions,
-    ) -> Transcript:
-        """Raises ApiError, and ClientGone as soon as the caller leaves; the work ends then too."""
-        wanted = TranscriptionRequest(
-            request_id=record.request_id,
-            owner=record.owner,
-            spool_file=upload.name,
-            upload_path=upload.path,
-            upload_bytes=upload.size,
-            chunks_path=upload.chunks_path,
-            language=options.language,
-            prompt=options.prompt,
-            keywords=options.keywords,
-            temperature=options.temperature,
-        )
-        async with asyncio.TaskGroup() as tasks:
-            working = tasks.create_task(self._outcome(wanted, record))
-            leaving = tasks.create_task(wait_for_disconnect(request.receive))
-            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-            working.cancel()
-            leaving.cancel()
-        if working.cancelled():
-            raise ClientGone
-        outcome = working.result()
-        if isinstance(outcome, TranscriptionFailed):
-            raise from_failure(outcome) from outcome.__cause__
+        receive: Receive,
+    ) -> float:
+        """Give the answer all it is made of; returns the recording's length in seconds."""
+        try:
+            outcome = await self._outcome_unless_gone(wanted, answer, record, receive)
+        except Exception:
+            await answer.fail(InternalError())
+            raise
+        if isinstance(outcome, ApiError):
+            await answer.fail(outcome)
+            raise outcome
         return outcome
 
+    async def _outcome_unless_gone(
+        self,
+        wanted: TranscriptionRequest,
+        answer: Answer,
+        record: RequestRecord,
+        receive: Receive,
+    ) -> float | ApiError:
+        async with asyncio.TaskGroup() as tasks:
+            working = tasks.create_task(self._outcome(wanted, answer, record))
+            leaving = tasks.create_task(wait_for_disconnect(receive))
+            awake = tasks.create_task(answer.keep_awake())
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+            for task in (working, leaving, awake):
+                task.cancel()
+        if working.cancelled():
+            raise ClientGone
+        return working.result()
+
     async def _outcome(
-        self, wanted: TranscriptionRequest, record: RequestRecord
-    ) -> Transcript | TranscriptionFailed:
-        """The failure is returned, not raised: a task group would wrap it."""
-        chunks: list[ChunkDone] = []
+        self, wanted: TranscriptionRequest, answer: Answer, record: RequestRecord
+    ) -> float | ApiError:
+        """The recording's length, or why there is no transcript: returned, since a task group
+        would wrap it."""
+        audio_seconds = 0.0
         try:
             async with aclosing(self._gateway.worker_client.transcribe(wanted)) as messages:
                 async for message in messages:
-                    if isinstance(message, ChunkDone):
-                        chunks.append(message)
+                    if isinstance(message, ChunkDone | Partial):
+                        await answer.take(message)
                     elif isinstance(message, Final):
-                        record.details["audio_seconds"] = message.audio_seconds
+                        audio_seconds = message.audio_seconds
+                        record.details["audio_seconds"] = audio_seconds
                         record.details["chunks"] = message.chunks
         except TranscriptionFailed as failure:
             record.details["failure"] = str(failure.code)
-            return failure
-        return join_chunks(chunks)
-
-    def _rendered(self, transcript: Transcript, options: TranscriptionOptions) -> Response:
-        headers = {"x-model": quote(self._gateway.settings.served_model)}
-        if options.response_format == "text":
-            return PlainTextResponse(transcript.text + "\n", headers=headers)
-        return JSONResponse(json_answer(transcript, options.language), headers=headers)
-
-
-def json_answer(transcript: Transcript, asked_language: str | None) -> dict[str, object]:
-    """OpenAI's json format, plus `language`, which the predecessor's clients read."""
-    return {
-        "text": transcript.text,
-        "language": transcript.language or asked_language or "",
-        "languages": [{"code": code_of(language)} for language in transcript.languages],
-        "usage": usage_object(transcript.usage),
-    }
-
-
-def usage_object(usage: Usage) -> dict[str, object]:
-    """OpenAI's account by tokens."""
-    return {
-        "type": "tokens",
-        "input_tokens": usage.prompt_tokens,
-        "input_token_details": {
-            "text_tokens": usage.prompt_tokens - usage.audio_tokens,
-            "audio_tokens": usage.audio_tokens,
-        },
-        "output_tokens": usage.output_tokens,
-        "total_tokens": usage.prompt_tokens + usage.output_tokens,
-    }
+            error = from_failure(failure)
+            error.__cause__ = failure.__cause__
+            return error
+        except ApiError as error:
+            return error
+        return audio_seconds

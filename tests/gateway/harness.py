@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,18 @@ def upload_request(
 
 
 async def read_answer(reader: asyncio.StreamReader, *, has_body: bool = True) -> Answer:
-    """One response with a Content-Length; interim ones are skipped."""
+    """One whole response; interim ones are skipped."""
+    answer = await read_head(reader)
+    if not has_body:
+        return answer
+    if "chunked" in answer.headers.get("transfer-encoding", ""):
+        return replace(answer, body=b"".join([piece async for piece in read_pieces(reader)]))
+    length = int(answer.headers.get("content-length", "0"))
+    return replace(answer, body=await reader.readexactly(length))
+
+
+async def read_head(reader: asyncio.StreamReader) -> Answer:
+    """Status and headers of the next response that is no interim one."""
     status_line = await reader.readline()
     if not status_line:
         raise ConnectionResetError("the connection closed without an answer")
@@ -154,10 +165,17 @@ async def read_answer(reader: asyncio.StreamReader, *, has_body: bool = True) ->
     while line := (await reader.readline()).strip():
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.lower()] = value.strip()
-    if status < 200:
-        return await read_answer(reader, has_body=has_body)
-    length = int(headers.get("content-length", "0")) if has_body else 0
-    return Answer(status, headers, await reader.readexactly(length))
+    return await read_head(reader) if status < 200 else Answer(status, headers, b"")
+
+
+async def read_pieces(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The pieces of a chunked body, each as soon as it is there.
+
+    Raises asyncio.IncompleteReadError where the connection ends before the body.
+    """
+    while length := int(await reader.readuntil(b"\r\n"), 16):
+        yield (await reader.readexactly(length + 2))[:-2]
+    await reader.readuntil(b"\r\n")
 
 
 async def is_closed(reader: asyncio.StreamReader) -> bool:

@@ -5,7 +5,14 @@ import pytest
 
 from gateway.worker_client.interface import TranscriptionFailed
 from protocol.failures import FailureCode
-from tests.fakes import FakeWorkerClient, chunk_done, client_snapshot, final
+from tests.fakes import (
+    FakeWorkerClient,
+    chunk_done,
+    client_snapshot,
+    final,
+    segment,
+    tokens_of,
+)
 from tests.gateway.harness import (
     field_part,
     file_part,
@@ -14,6 +21,17 @@ from tests.gateway.harness import (
     running_server,
     upload_request,
 )
+
+
+def spoken() -> FakeWorkerClient:
+    """A recording of two segments in 5.5 seconds."""
+    return FakeWorkerClient(
+        chunk_done(
+            "One two. Three.",
+            segments=[segment("One two.", 0.5, 1.5), segment("Three.", 4.0, 5.0)],
+        ),
+        final(audio_seconds=5.5),
+    )
 
 
 async def test_json_answer_carries_text_languages_and_real_token_sums(tmp_path: Path) -> None:
@@ -52,6 +70,132 @@ async def test_text_answer_is_the_transcript_and_a_line_end(tmp_path: Path) -> N
     assert answer.body == b"one two\n"
 
 
+async def test_verbose_answer_has_segments_words_and_a_number_for_its_length(
+    tmp_path: Path,
+) -> None:
+    async with running_server(tmp_path, spoken()) as server:
+        answer = await server.upload(
+            field_part("response_format", "verbose_json"),
+            field_part("timestamp_granularities[]", "word"),
+            field_part("timestamp_granularities[]", "segment"),
+            file_part(),
+        )
+
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json["duration"] == 5.5
+    assert [each["text"] for each in answer.json["segments"]] == ["One two.", " Three."]
+    assert [each["word"] for each in answer.json["words"]] == ["One", "two.", "Three."]
+
+
+@pytest.mark.parametrize(
+    ("response_format", "content_type", "beginning"),
+    [
+        ("srt", "text/plain; charset=utf-8", "1\n00:00:00,500 --> 00:00:0"),
+        ("vtt", "text/vtt; charset=utf-8", "WEBVTT\n\n00:00:00.500 --> 00:00:0"),
+        ("ass", "text/plain; charset=utf-8", "[Script Info]\n"),
+        ("lrc", "text/plain; charset=utf-8", "[00:00.50]One two."),
+    ],
+)
+async def test_subtitles_are_text_and_never_json(
+    tmp_path: Path, response_format: str, content_type: str, beginning: str
+) -> None:
+    async with running_server(tmp_path, spoken()) as server:
+        answer = await server.upload(file_part(), field_part("response_format", response_format))
+
+    assert answer.status == 200
+    assert answer.headers["content-type"] == content_type
+    assert answer.body.decode().startswith(beginning)
+
+
+@pytest.mark.parametrize("response_format", ["srt", "vtt", "ass", "lrc"])
+async def test_silence_is_subtitles_without_a_cue(tmp_path: Path, response_format: str) -> None:
+    client = FakeWorkerClient(chunk_done("", language=None), final())
+
+    async with running_server(tmp_path, client) as server:
+        answer = await server.upload(file_part(), field_part("response_format", response_format))
+
+    assert answer.status == 200
+    assert "Dialogue" not in answer.body.decode()
+    assert "-->" not in answer.body.decode()
+
+
+async def test_cue_rules_and_word_times_of_a_request_are_followed(tmp_path: Path) -> None:
+    async with running_server(tmp_path, spoken()) as server:
+        ass = await server.upload(
+            field_part("response_format", "ass"), field_part("word_times", "true"), file_part()
+        )
+        vtt = await server.upload(
+            field_part("response_format", "vtt"), field_part("word_times", "true"), file_part()
+        )
+        srt = await server.upload(
+            field_part("response_format", "srt"),
+            field_part("max_line_chars", "8"),
+            field_part("max_lines", "1"),
+            file_part(),
+        )
+
+    assert "{\\k" in ass.body.decode()
+    assert "<00:00:01.000>" in vtt.body.decode()
+    assert "\nOne two.\n" in srt.body.decode()
+
+
+async def test_conversation_on_two_channels_has_speakers(tmp_path: Path) -> None:
+    segments = [segment("Hello.", 0, 1, channel=0), segment("Hi.", 1, 2, channel=1)]
+    client = FakeWorkerClient(chunk_done("Hello. Hi.", segments=segments), final())
+
+    async with running_server(tmp_path, client) as server:
+        answer = await server.upload(file_part(), field_part("response_format", "diarized_json"))
+
+    assert answer.json["text"] == "A: Hello.\nB: Hi."
+    assert [each["speaker"] for each in answer.json["segments"]] == ["A", "B"]
+
+
+async def test_conversation_on_one_channel_is_refused_and_its_work_ends(tmp_path: Path) -> None:
+    client = FakeWorkerClient(chunk_done("one two"), chunk_done("three", index=1), final(chunks=2))
+
+    async with running_server(tmp_path, client) as server:
+        answer = await server.upload(file_part(), field_part("response_format", "diarized_json"))
+
+        assert answer.status == 400
+        assert (answer.error["param"], answer.error["code"]) == (
+            "response_format",
+            "unsupported_value",
+        )
+        assert client.cancelled == [client.requests[0].request_id]
+        assert server.spool_files == []
+
+
+async def test_probabilities_of_tokens_are_given_where_asked_for(tmp_path: Path) -> None:
+    client = FakeWorkerClient(chunk_done("one two", tokens=tokens_of(b"one", b" two")), final())
+
+    async with running_server(tmp_path, client) as server:
+        asked = await server.upload(file_part(), field_part("include[]", "logprobs"))
+        other = await server.upload(file_part())
+
+    assert [entry["token"] for entry in asked.json["logprobs"]] == ["one", " two"]
+    assert "logprobs" not in other.json
+
+
+async def test_long_answer_arrives_whole(tmp_path: Path) -> None:
+    chunks = [
+        chunk_done(
+            "word " * 2000, index=number, segments=[segment("word " * 2000, number, number + 1)]
+        )
+        for number in range(50)
+    ]
+    client = FakeWorkerClient(*chunks, final(chunks=50))
+
+    async with running_server(tmp_path, client) as server:
+        answer = await server.upload(
+            field_part("response_format", "verbose_json"),
+            field_part("timestamp_granularities[]", "word"),
+            file_part(),
+        )
+
+    assert len(answer.json["words"]) == 100_000
+    assert len(answer.json["text"]) == 50 * 2000 * 5 - 1
+
+
 async def test_silence_is_an_empty_text_and_no_language(tmp_path: Path) -> None:
     client = FakeWorkerClient(chunk_done("", language=None), final())
 
@@ -79,6 +223,8 @@ async def test_worker_gets_the_recording_and_every_option(tmp_path: Path) -> Non
             field_part("keywords[]", "Grüße"),
             field_part("keywords[]", "b c"),
             field_part("temperature", "0.2"),
+            field_part("use_previous_context", "true"),
+            field_part("audio_track", "1"),
             file_part(b"RIFF....speech"),
         )
 
@@ -90,6 +236,42 @@ async def test_worker_gets_the_recording_and_every_option(tmp_path: Path) -> Non
     assert wanted.temperature == 0.2
     assert wanted.upload_bytes == len(b"RIFF....speech")
     assert wanted.owner is None
+    assert (wanted.uses_previous_context, wanted.audio_track) == (True, 1)
+    assert (wanted.wants_partials, wanted.wants_logprobs, wanted.splits_channels) == (
+        False,
+        False,
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "partials", "logprobs", "channels"),
+    [
+        ({"stream": "true"}, True, False, False),
+        ({"stream": "true", "include[]": "logprobs"}, False, True, False),
+        ({"include[]": "logprobs"}, False, True, False),
+        ({"response_format": "verbose_json"}, False, True, False),
+        ({"response_format": "verbose_json", "stream": "true"}, True, True, False),
+        ({"response_format": "diarized_json"}, False, False, True),
+        ({"response_format": "diarized_json", "stream": "true"}, False, False, True),
+        ({"response_format": "srt"}, False, False, False),
+    ],
+)
+async def test_worker_is_asked_for_what_the_format_needs(
+    tmp_path: Path, fields: dict[str, str], partials: bool, logprobs: bool, channels: bool
+) -> None:
+    client = FakeWorkerClient(chunk_done("", language=None), final())
+    async with running_server(tmp_path, client) as server:
+        parts = [field_part(name, value) for name, value in fields.items()]
+        await server.upload(*parts, field_part("languages", '["de","en"]'), file_part())
+
+    (wanted,) = client.requests
+    assert wanted.languages == ("German", "English")
+    assert (wanted.wants_partials, wanted.wants_logprobs, wanted.splits_channels) == (
+        partials,
+        logprobs,
+        channels,
+    )
 
 
 async def test_spool_name_is_hexadecimal_with_one_slash(tmp_path: Path) -> None:
@@ -137,9 +319,11 @@ async def test_client_that_leaves_while_waiting_ends_the_work_and_its_file(tmp_p
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("response_format", "srt", "unsupported_value"),
-        ("response_format", "verbose_json", "unsupported_value"),
-        ("stream", "true", "unsupported_value"),
+        ("response_format", "xml", "unsupported_value"),
+        ("stream", "maybe", "invalid_value"),
+        ("include", "segments", "invalid_value"),
+        ("audio_track", "first", "invalid_value"),
+        ("max_lines", "9", "invalid_value"),
         ("language", "Klingon", "invalid_value"),
         ("languages", "Klingon", "invalid_value"),
         ("temperature", "nan", "invalid_value"),
