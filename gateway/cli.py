@@ -14,6 +14,7 @@ A speech-to-text server for Qwen3-ASR, with OpenAI's API.
   gateway      the gateway alone, for workers in other containers or on other machines
   worker       a worker alone: connects to a gateway and starts the model when asked to
   healthcheck  exit with 0 if the gateway on this machine answers, else with 1
+  outbound     what the gateway starts to call other servers, such as a language model's
   keys FOLDER  make the keys of a link between machines, in FOLDER/gateway and FOLDER/worker
 
   -h, --help   this text
@@ -104,6 +105,18 @@ def _healthcheck(environment: Mapping[str, str]) -> int:
     return 0 if answers(environment) else 1
 
 
+def _outbound(environment: Mapping[str, str]) -> int:
+    from stat import S_ISFIFO, S_ISSOCK
+
+    kind = os.fstat(0).st_mode
+    if not (S_ISFIFO(kind) or S_ISSOCK(kind)):
+        return _complain("The gateway starts `qwen3-asr outbound` by itself, when it has a call.")
+    from gateway.outbound.child import main as serve_calls
+
+    serve_calls()
+    return 0
+
+
 def _keys(folder: str) -> int:
     from pathlib import Path
 
@@ -131,4 +144,5 @@ COMMANDS: dict[str, Callable[[Mapping[str, str]], int]] = {
     "gateway": _gateway,
     "worker": _worker,
     "healthcheck": _healthcheck,
+    "outbound": _outbound,
 }

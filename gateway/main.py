@@ -23,6 +23,8 @@ from protocol.sockets import LinkError, lock_links
 
 logger = logging.getLogger(__name__)
 
+GATEWAYS_SECRETS = frozenset(("API_KEYS", "API_KEYS_FILE", "OPENAI_API_KEY"))
+
 
 class CannotStart(Exception):
     """The gateway cannot start; the message tells the operator what to change."""
@@ -108,9 +110,9 @@ async def _gateway(settings: Settings) -> AsyncIterator[tuple[Gateway, WorkerLin
 
 
 def worker_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
-    """What a worker beside this gateway gets: the same data folder, and never the callers' keys,
-    which a process that decodes strangers' files has no business with."""
-    kept = {name: value for name, value in environment.items() if not name.startswith("API_KEYS")}
+    """What a worker beside this gateway gets: the same data folder, and never the callers' keys or
+    the language model's, which a process that decodes strangers' files has no business with."""
+    kept = {name: value for name, value in environment.items() if name not in GATEWAYS_SECRETS}
     return {**kept, "DATA_DIR": str(settings.data_dir)}
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from protocol.environment import (
     byte_count,
@@ -30,8 +31,6 @@ WITHOUT_EFFECT = frozenset(
         "FAST_MODEL_ID",
         "FORCED_ALIGNER_ID",
         "GATEWAY_MODE",
-        "OPENAI_API_KEY",
-        "OPENAI_BASE_URL",
         "QUANTIZE",
         "SSE_CHUNK_SECONDS",
         "SSE_OVERLAP_SECONDS",
@@ -39,7 +38,6 @@ WITHOUT_EFFECT = frozenset(
         "SUBTITLE_MIN_DURATION",
         "SUBTITLE_MIN_GAP",
         "SUBTITLE_PAUSE_THRESHOLD",
-        "TRANSLATE_MODEL",
         "WORKER_HOST",
         "WORKER_PORT",
         "WS_BUFFER_SIZE",
@@ -82,6 +80,33 @@ def _api_keys_file(text: str) -> tuple[ApiKey, ...]:
     except (OSError, RuntimeError, UnicodeError):
         raise ValueError("must name a readable text file with one key a line") from None
     return _api_keys(",".join(line for line in lines if not line.lstrip().startswith("#")))
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A key of ours for another server; its repr does not tell it."""
+
+    value: str = field(repr=False)
+
+
+def _secret(text: str) -> Secret:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("is of printable ASCII characters without spaces")
+    return Secret(text)
+
+
+def _web_address(text: str) -> str:
+    fault = "must be an address such as https://llm.example.com/v1, without user, query or #"
+    try:
+        parts = urlsplit(text)
+        is_fit = parts.hostname and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        raise ValueError(fault) from None
+    if parts.scheme not in ("http", "https") or not is_fit or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(fault)
+    if parts.query or parts.fragment:
+        raise ValueError(fault)
+    return text.rstrip("/")
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -133,6 +158,12 @@ class Settings:
     """Further keys, from a file with one a line; # begins a comment line."""
     allowed_origins: tuple[str, ...] = setting("ALLOWED_ORIGINS", (), _origins)
     """Origins whose web pages may use the server; * for any."""
+    openai_base_url: str | None = setting("OPENAI_BASE_URL", None, _web_address)
+    """Where the language model for translations is served, up to /chat/completions."""
+    openai_api_key: Secret | None = setting("OPENAI_API_KEY", None, _secret)
+    """Key for that language model, where it asks for one."""
+    translate_model: str | None = setting("TRANSLATE_MODEL", None, one_line)
+    """Name of that language model."""
     worker_link: str = setting("WORKER_LINK", "ipc", link_setting)
     """`ipc` (sockets in DATA_DIR), or tcp://HOST:PORT for workers on other hosts."""
     worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 ENGINE_COMMAND = (sys.executable, "-P", "-m", "worker.process")
 
-WITHHELD = ("API_KEYS", "API_KEYS_FILE")
+WITHHELD = ("API_KEYS", "API_KEYS_FILE", "OPENAI_API_KEY")
 """Secrets of the gateway that no model code needs to see."""
 
 

@@ -213,10 +213,11 @@ async def test_uploads_of_a_killed_gateway_are_swept_at_the_next_start(short_fol
         assert not any(path.exists() for path in left)
 
 
-def test_worker_beside_the_gateway_gets_its_folder_but_not_the_callers_keys(
+def test_worker_beside_the_gateway_gets_its_folder_but_no_keys(
     tmp_path: Path,
 ) -> None:
     environment = {"API_KEYS": "secret", "API_KEYS_FILE": "/keys", "MODEL_ID": "embedded"}
+    environment["OPENAI_API_KEY"] = "another secret"
 
     assert worker_environment(Settings(data_dir=tmp_path), environment) == {
         "MODEL_ID": "embedded",

@@ -134,3 +134,47 @@ def test_variables_of_the_predecessor_that_do_nothing_here_are_found() -> None:
     environment = {"QUANTIZE": "int8", "WS_BUFFER_SIZE": "", "PORT": "8000", "DUAL_MODEL": "true"}
 
     assert without_effect(environment) == ["DUAL_MODEL", "QUANTIZE"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("http://127.0.0.1:11434/v1/", "http://127.0.0.1:11434/v1"),
+        ("https://llm.example.com", "https://llm.example.com"),
+        ("HTTPS://[::1]:8443/openai/v1", "HTTPS://[::1]:8443/openai/v1"),
+    ],
+)
+def test_language_models_address_is_taken_without_its_last_slash(text: str, address: str) -> None:
+    assert read_settings(Settings, {"OPENAI_BASE_URL": text}).openai_base_url == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llm.example.com/v1",
+        "ftp://llm.example.com",
+        "https://user:secret@llm.example.com",
+        "https://llm.example.com/v1?key=secret",
+        "https://llm.example.com/#v1",
+        "https://",
+        "https://[::1/v1",
+        "https://llm.example.com:http/v1",
+        "https://llm.example.com/ v1",
+    ],
+)
+def test_what_is_no_address_of_a_language_model_stops_the_start(text: str) -> None:
+    with pytest.raises(BadSettings, match="OPENAI_BASE_URL: must be an address") as caught:
+        read_settings(Settings, {"OPENAI_BASE_URL": text})
+
+    assert "secret" not in str(caught.value)
+
+
+def test_language_models_key_is_kept_out_of_sight() -> None:
+    settings = read_settings(Settings, {"OPENAI_API_KEY": "sk-secret"})
+
+    assert settings.openai_api_key is not None
+    assert settings.openai_api_key.value == "sk-secret"
+    assert "sk-secret" not in repr(settings)
+    with pytest.raises(BadSettings, match="OPENAI_API_KEY: is of printable ASCII") as caught:
+        read_settings(Settings, {"OPENAI_API_KEY": "sk secret"})
+    assert "secret" not in str(caught.value)
