@@ -230,7 +230,9 @@ def _start_behind(shown: _Draft, draft: _Draft, limits: Limits) -> int:
     start = draft.start
     if start < shown.end and shown.speaker != draft.speaker:
         readable = shown.start + _reading_ms(shown, limits) + limits.gap_ms
-        start = max(start, min(readable, draft.end - limits.min_ms))
+        # Never so late that this one could not be read, unless both share too little time.
+        latest = max(draft.end - limits.min_ms, (shown.start + draft.end) // 2)
+        start = max(start, min(readable, latest))
     return max(start, shown.start + _LEAST_MS)
 
 

@@ -143,6 +143,17 @@ def test_who_speaks_at_the_same_time_is_shown_one_after_the_other() -> None:
     assert not _hard(cues, rules)
 
 
+def test_two_words_at_once_share_the_time_there_is() -> None:
+    source = [segment("Yes.", 0, 0.5, channel=0), segment("No.", 0, 0.5, channel=1)]
+
+    cues = cues_of(source, rules_for("English"))
+
+    assert [(cue.text, cue.start, cue.end) for cue in cues] == [
+        ("Yes.", 0.0, 0.167),
+        ("No.", 0.25, 1.083),
+    ]
+
+
 def test_the_order_of_channels_does_not_matter() -> None:
     source = [spoken("One.", 0, channel=0), spoken("Three.", 4, channel=0)]
     others = [spoken("Two.", 2, channel=1)]
@@ -223,9 +234,9 @@ def test_the_first_cue_of_a_long_transcript_does_not_wait_for_the_last_segment()
 
         def __iter__(self) -> Iterator[Segment]:
             self.read = 0
-            for one in list.__iter__(self):
+            for index in range(len(self)):
                 self.read += 1
-                yield one
+                yield self[index]
 
     segments = Watched(lecture(3000))
 
@@ -292,9 +303,12 @@ _RULES = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(segments=_segments(), rules=_RULES)
 def test_hard_rules_hold_whatever_is_said(segments: list[Segment], rules: CueRules) -> None:
-    cues = cues_of(segments, rules)
+    until = max((one.end for one in segments), default=0) / 16_000
+
+    cues = cues_of(segments, rules, until=until)
 
     assert not _hard(cues, rules)
+    assert all(cue.end <= max(until, cue.start + 0.041) for cue in cues)
     for channel in (None, 0, 1):
         speaker = None if channel is None else f"Speaker {channel + 1}"
         shown = "".join(cue.text for cue in cues if cue.speaker == speaker)

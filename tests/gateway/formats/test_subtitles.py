@@ -74,7 +74,7 @@ def test_arrows_and_markup_in_the_text_stay_text() -> None:
     assert "a -> b" in srt(tricky)
     assert len(list(srt_reader.parse(srt(tricky)))) == 2
     assert "a --&gt; b &amp; &lt;i&gt;c&lt;/i&gt;" in vtt(tricky)
-    assert [caption.start for caption in webvtt.from_string(vtt(tricky))] == [
+    assert [caption.start for caption in webvtt.from_string(vtt(tricky)).captions] == [
         "00:00:01.000",
         "00:00:03.000",
     ]
@@ -91,7 +91,10 @@ def test_speakers_are_voices_in_vtt_and_names_in_ass() -> None:
         [spoken("Hello.", 0, channel=0), spoken("Good day.", 2, channel=1)], rules_for("English")
     )
 
-    assert [caption.voice for caption in webvtt.from_string(vtt(two))] == ["Speaker 1", "Speaker 2"]
+    assert [caption.voice for caption in webvtt.from_string(vtt(two)).captions] == [
+        "Speaker 1",
+        "Speaker 2",
+    ]
     assert [event.name for event in pysubs2.SSAFile.from_string(ass(two))] == [
         "Speaker 1",
         "Speaker 2",
@@ -166,7 +169,7 @@ def test_other_peoples_readers_read_what_was_printed(cues: Sequence[Cue]) -> Non
     _assert_same(
         [
             (_seconds(one.start), _seconds(one.end), one.text)
-            for one in webvtt.from_string(vtt(cues), strict=True)
+            for one in webvtt.from_string(vtt(cues), strict=True).captions
         ],
         cues,
     )
@@ -185,7 +188,7 @@ def test_timed_words_are_read_as_the_same_text(cues: Sequence[Cue]) -> None:
     read = webvtt.from_string(vtt(cues, word_times=True))
     sung = pysubs2.SSAFile.from_string(ass(cues, karaoke=True))
 
-    assert [one.text for one in read] == ["\n".join(one.lines) for one in cues]
+    assert [one.text for one in read.captions] == ["\n".join(one.lines) for one in cues]
     assert [one.plaintext for one in sung] == ["\n".join(one.lines) for one in cues]
 
 
