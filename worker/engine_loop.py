@@ -208,7 +208,7 @@ class EngineLoop:
     def _report_inferring(self) -> None:
         """Those that wait count too: their turn comes closer with every step."""
         for request_id, chunks in self._unfinished.items():
-            if chunks.numbers:
+            if chunks.is_running:
                 self._report_progress(self._recordings[request_id], Stage.INFERRING)
 
     def _take_answer(self, key: ChunkKey, answer: ChunkText | ChunkFailure) -> None:

@@ -53,6 +53,11 @@ class UnfinishedChunks:
         return f"<UnfinishedChunks {sorted(self._running)} run, {len(self._waiting)} wait>"
 
     @property
+    def is_running(self) -> bool:
+        """Whether the engine has any."""
+        return bool(self._running)
+
+    @property
     def numbers(self) -> list[int]:
         """Of the tasks that the engine has."""
         return list(self._running)
