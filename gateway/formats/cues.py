@@ -97,7 +97,7 @@ def iter_cues(
         )
         for channel in dict.fromkeys(segment.channel for segment in segments)
     ]
-    end = None if until is None else round(until * 1000)
+    end = None if until is None else int(until * 1000)
     return _timed(merge(*rows, key=lambda draft: draft.start), limits, end)
 
 

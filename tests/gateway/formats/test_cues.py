@@ -263,7 +263,8 @@ _TEXT = st.sampled_from(
 def _segments(draw: st.DrawFn) -> list[Segment]:
     """Segments as the protocol promises them: in order for each channel, words inside."""
     result = []
-    for channel in draw(st.sampled_from([[None], [0, 1]])):
+    channels: list[int | None] = draw(st.sampled_from([[None], [0, 1]]))
+    for channel in channels:
         time = draw(st.floats(0, 5))
         for _ in range(draw(st.integers(0, 4))):
             start, parts, words = time, [], []
