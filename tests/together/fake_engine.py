@@ -83,6 +83,7 @@ def main() -> int:
     engine = FakeEngine(Path(os.environ["DATA_DIR"]), int(os.environ["FAKE_ENGINE_HOLDS"]))
     with (
         mock.patch.object(process, "create_engine", return_value=BatchEngine(engine)),
+        mock.patch.object(process, "load_speech_model", SpeechModel),  # which loads by its use
         mock.patch.object(process, "VoiceActivity", EverythingIsSpeech),
     ):
         return process.main()

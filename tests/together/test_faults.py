@@ -114,7 +114,7 @@ def test_a_process_that_is_stopped_for_a_while_costs_no_request_and_no_engine(
 def test_a_caller_that_leaves_frees_spool_and_engine(short_folder: Path, stack: ExitStack) -> None:
     server = stack.enter_context(serving("gateway", short_folder))
     stack.enter_context(fake_worker(short_folder, FAKE_ENGINE_HOLDS="1"))
-    hasty = stack.enter_context(httpx2.Client(base_url=server.client.base_url, timeout=0.5))
+    hasty = stack.enter_context(httpx2.Client(base_url=server.client.base_url, timeout=2.0))
     with pytest.raises(httpx2.TimeoutException):
         hasty.post("/v1/audio/transcriptions", files={"file": ("a.wav", wav(SAMPLES))})
 
