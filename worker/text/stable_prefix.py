@@ -21,9 +21,9 @@ _MAY_OPEN: Final = re.compile(
 )
 # Half a character may be at the end where a tag is held back.
 _LOOSE_END: Final = re.compile(r"[\s\ufffd]+\Z")
-_LOOK_BACK: Final = 300
-"""Characters before what was settled last in which a loop is looked for: each look costs time, and
-a loop of longer units than half of this only stays longer than it would."""
+_LOOK_BACK: Final = 120
+"""Characters before what was settled last in which a loop is looked for: the first copy of a unit
+lies there. Each look costs time, and of a longer unit one copy too many may stay."""
 
 
 def settled_output(raw: str, forced_language: str | None = None, settled: str = "") -> ModelOutput:
