@@ -33,9 +33,9 @@ class CueRules:
     """Columns a second; kept where speech is slow enough."""
     gap: float = 0.083
     """Time without text between two cues: two frames at 24 a second."""
-    pause: float = 0.7
-    """Silence that always ends a cue. Long enough for the shortest word before it to stay on
-    screen for min_duration."""
+    pause: float = 0.6
+    """Silence that always ends a cue; mostly long enough to keep a short word before it on screen
+    for min_duration."""
     linger: float = 0.5
     """How long a cue may stay behind its last word for the reader's sake; pauses shorter than this
     are bridged."""

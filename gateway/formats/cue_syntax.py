@@ -71,7 +71,7 @@ _ABBREVIATIONS = (
 _PARTICLES = {
     "Japanese": frozenset("はがをにでともへのかねよ"),
     "Chinese": frozenset("的地得了着过過吗嗎呢吧啊們们"),
-    "Cantonese": frozenset("嘅咗緊啦喎呀㗎們"),
+    "Cantonese": frozenset("嘅咗緊啦喎呀㗎們的地得了着過吧啊"),
 }
 
 
@@ -139,7 +139,8 @@ class Syntax:
 def _cost_between_kana(before: str, after: str, is_particle: bool) -> float:
     """Phrases of Japanese mostly begin with another script than Hiragana and end with it."""
     if _is_hiragana(after):
-        return PLAIN + 0.5 if _is_hiragana(before) else CLINGING
+        # Particles also occur inside words, these three least.
+        return PLAIN if before in "はがを" else CLINGING - 0.4
     if _is_hiragana(before):
         return PLAIN - 0.5 if is_particle else PLAIN
     return CLINGING if _is_katakana(before) == _is_katakana(after) else PLAIN + 0.5
