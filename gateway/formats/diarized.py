@@ -85,6 +85,7 @@ class DiarizedJson:
     """A diarized_json answer in the making."""
 
     media_type = "application/json"
+    takes_long = False
 
     def __init__(self) -> None:
         self._conversation = Conversation()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from gateway.formats.transcripts import Usage
-from protocol.languages import code_of
+from protocol.languages import NAMES, code_of
 from protocol.transcription import Segment, Token, Word
 
 SAMPLE_RATE = 16_000
@@ -35,8 +35,8 @@ def usage_by_duration(audio_seconds: float) -> dict[str, object]:
 
 
 def language_objects(languages: Sequence[str]) -> list[dict[str, str]]:
-    """English names -> codes, as OpenAI lists them."""
-    return [{"code": code_of(language)} for language in languages]
+    """English names -> codes, as OpenAI lists them; a name that has none is left out."""
+    return [{"code": code_of(language)} for language in languages if language in NAMES]
 
 
 def plain_segment(number: int, segment: Segment) -> dict[str, object]:

@@ -74,6 +74,7 @@ class VerboseJson:
     """A verbose_json answer in the making."""
 
     media_type = "application/json"
+    takes_long = False
 
     def __init__(self, asked_language: str | None, lists: TimedLists) -> None:
         self._asked_language = asked_language

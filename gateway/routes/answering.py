@@ -1,7 +1,7 @@
 """The two ways in which a caller gets a transcript: whole, or as events while it is heard."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from starlette.types import Send
@@ -79,7 +79,9 @@ class PlainAnswer:
 
     async def finish(self, audio_seconds: float) -> None:
         """See Answer."""
-        pieces = self._document.finish(audio_seconds)
+        pieces: Iterable[bytes] = self._document.finish(audio_seconds)
+        if self._document.takes_long:
+            pieces = await asyncio.to_thread(list, pieces)
         if self._open.has_begun:
             await self._open.write(pieces)
             await self._open.finish()

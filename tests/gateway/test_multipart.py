@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest
-from gateway.multipart import Form, MultipartReader
+from gateway.errors import BadRequest, UploadTooLarge
+from gateway.multipart import (
+    MAX_OVERHEAD_BYTES,
+    MAX_UNREAD_BYTES,
+    Form,
+    MultipartReader,
+)
 from tests.gateway.harness import field_part, file_part, multipart_body
 
 BODY = multipart_body(
@@ -77,3 +82,19 @@ def test_escapes_in_a_list_stand_for_whole_characters() -> None:
 
 def test_nested_names_are_no_lists_of_the_outer_name() -> None:
     assert Form((("chunking_strategy[type]", "server_vad"),)).texts("chunking_strategy") == ()
+
+
+def test_voices_of_known_speakers_are_counted_and_not_kept() -> None:
+    voice = "data:audio/wav;base64," + "A" * 1_000_000
+    voices = [field_part("known_speaker_references[]", voice)] * 4
+    form, recording = read([multipart_body(*voices, file_part(b"speech"))])
+
+    assert form.texts("known_speaker_references") == ("", "", "", "")
+    assert recording == b"speech"
+
+
+def test_voices_are_bounded_like_everything_beside_the_recording() -> None:
+    voice = field_part("known_speaker_references[]", "A" * (MAX_UNREAD_BYTES + MAX_OVERHEAD_BYTES))
+
+    with pytest.raises(UploadTooLarge):
+        read([multipart_body(voice, file_part(b"speech"))])

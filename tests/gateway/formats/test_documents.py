@@ -1,7 +1,7 @@
 import json
 
 from gateway.formats.cue_rules import rules_for
-from gateway.formats.documents import Document, Json, Subtitles, Text
+from gateway.formats.documents import SEGMENTS_AT_ONCE, Document, Json, Subtitles, Text
 from protocol.transcription import ChunkDone
 from tests.fakes import chunk_done, segment, tokens_of
 
@@ -22,6 +22,19 @@ def test_logprobs_are_there_only_if_asked_for_and_are_the_text() -> None:
     assert "".join(entry["token"] for entry in answer["logprobs"]) == answer["text"]
     assert answer["text"] == "my dog barks"
     assert "logprobs" not in json.loads(finished(Json(None, with_logprobs=False), *chunks))
+
+
+def test_only_subtitles_of_long_recordings_are_left_to_a_thread() -> None:
+    def printed(segments: object, rules: object, until: float) -> str:
+        return ""
+
+    document = Subtitles("text/plain", None, rules_for, printed)
+    assert not document.takes_long
+    for number in range(SEGMENTS_AT_ONCE + 1):
+        document.add(chunk_done("one", index=number))
+
+    assert document.takes_long
+    assert not Text().takes_long
 
 
 def test_text_ends_in_one_line_end() -> None:

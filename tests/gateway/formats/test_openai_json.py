@@ -39,6 +39,10 @@ def test_languages_are_codes() -> None:
     assert language_objects(["German", "Cantonese"]) == [{"code": "de"}, {"code": "yue"}]
 
 
+def test_a_language_that_only_the_model_has_heard_of_is_no_fault() -> None:
+    assert language_objects(["Klingon", "German"]) == [{"code": "de"}]
+
+
 def test_only_words_whose_times_are_not_measured_say_so() -> None:
     assert word_object(Word(16_000, 24_000, " one", False)) == {
         "word": "one",

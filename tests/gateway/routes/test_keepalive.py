@@ -75,10 +75,15 @@ async def test_failure_behind_spaces_is_told_and_breaks_the_answer_off(tmp_path:
 
 
 async def test_failure_before_the_first_chunk_has_its_status(tmp_path: Path) -> None:
-    client = FakeWorkerClient(FAILURE)
+    go_on = asyncio.Event()
+    client = FakeWorkerClient(go_on, FAILURE)
 
     async with running_server(tmp_path, client, keepalive_seconds=0.01) as server:
-        answer = await server.upload(file_part())
+        async with server.connection() as (reader, writer):
+            writer.write(upload_request(file_part()))
+            await client.arrived.wait()
+            asyncio.get_running_loop().call_later(0.1, go_on.set)
+            answer = await read_answer(reader)
 
     assert (answer.status, answer.error["code"]) == (503, "inference_failed")
 

@@ -139,6 +139,30 @@ async def test_cue_rules_and_word_times_of_a_request_are_followed(tmp_path: Path
     assert "\nOne two.\n" in srt.body.decode()
 
 
+async def test_server_answers_others_while_it_cuts_a_long_recording_into_cues(
+    tmp_path: Path,
+) -> None:
+    texts = "one two three four five six seven"
+    chunks = [
+        chunk_done(texts, index=number, segments=[segment(texts, number * 3, number * 3 + 2)])
+        for number in range(1500)
+    ]
+    client = FakeWorkerClient(*chunks, final(chunks=1500, audio_seconds=4500.0))
+
+    async with running_server(tmp_path, client) as server, server.connection() as (reader, writer):
+        writer.write(upload_request(file_part(), field_part("response_format", "srt")))
+        await client.arrived.wait()
+        working = asyncio.ensure_future(read_answer(reader))
+        probes = 0
+        while not working.done():
+            assert (await server.get("/livez")).status == 200
+            probes += 1
+        answer = await working
+
+    assert answer.body.count(b" --> ") >= 1500
+    assert probes > 3
+
+
 async def test_conversation_on_two_channels_has_speakers(tmp_path: Path) -> None:
     segments = [segment("Hello.", 0, 1, channel=0), segment("Hi.", 1, 2, channel=1)]
     client = FakeWorkerClient(chunk_done("Hello. Hi.", segments=segments), final())
