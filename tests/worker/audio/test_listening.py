@@ -1,0 +1,69 @@
+"""People's recordings cut with the real detector of speech."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests import speech
+from worker.audio import SAMPLE_RATE
+from worker.audio.chunking import Chunk, Chunker
+from worker.audio.vad import SpeechModel, VoiceActivity
+
+MODEL = SpeechModel()
+
+
+def cut(samples: NDArray[np.float32]) -> list[Chunk]:
+    chunker = Chunker(30, 60, lambda: VoiceActivity(MODEL))
+    blocks = [samples[start : start + 160_000] for start in range(0, len(samples), 160_000)]
+    return [chunk for block in blocks for chunk in chunker.push(block)] + chunker.finish()
+
+
+@speech.needs_human_speech
+@pytest.mark.parametrize("speaker", [speech.UNSEEN_SPEAKER, *speech.KNOWN_SPEAKERS[:2]])
+@pytest.mark.parametrize("dbfs", [-20, -48])
+def test_no_cut_falls_into_a_word_and_no_word_is_left_out(speaker: str, dbfs: float) -> None:
+    clean = speech.long_string(120, speaker, seed=11).samples
+    spoken = speech.at_level(clean, dbfs)
+
+    chunks = cut(spoken)
+
+    assert len(chunks) >= 4
+    for chunk in chunks[:-1]:
+        assert np.abs(clean[chunk.end - 480 : chunk.end + 480]).max() < 0.02
+    outside = np.ones(len(clean), np.bool_)
+    for chunk in chunks:
+        for span in chunk.spans:
+            outside[span.start : span.end] = False
+    loud = np.abs(clean) > 0.05
+    assert loud[outside].sum() < 0.02 * loud.sum()
+
+
+@speech.needs_human_speech
+def test_ringing_and_keys_around_a_sentence_are_left_to_no_model() -> None:
+    [words] = speech.digit_strings(speech.UNSEEN_SPEAKER, 1, seed=3)
+    keys = speech.dtmf("0123456789*#" * 20)
+    call = np.concatenate([keys, speech.mulaw_8k(words.samples), keys])
+
+    chunks = cut(call)
+
+    speaking = [chunk for chunk in chunks if not chunk.is_silent]
+    assert len(speaking) < len(chunks)
+    for chunk in speaking:
+        for span in chunk.spans:
+            assert len(keys) - SAMPLE_RATE // 5 < span.start
+            assert span.end < len(keys) + len(words.samples) + SAMPLE_RATE // 5
+
+
+@speech.needs_human_speech
+def test_two_people_in_two_channels_are_told_apart() -> None:
+    [first] = speech.digit_strings(speech.UNSEEN_SPEAKER, 1, seed=4)
+    [second] = speech.digit_strings(speech.KNOWN_SPEAKERS[0], 1, seed=4)
+    length = len(first.samples) + len(second.samples)
+    call = np.zeros((length, 2), np.float32)
+    call[: len(first.samples), 0] = first.samples
+    call[len(first.samples) :, 1] = second.samples
+
+    (chunk,) = cut(call)
+
+    left, right = chunk.spans_by_channel
+    assert left[-1].end <= len(first.samples) <= right[0].start
