@@ -4,10 +4,11 @@ Positions are samples at 16 kHz of the recording.
 """
 
 import unicodedata
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from protocol.limits import SAMPLE_RATE
 from protocol.transcription import Word
@@ -16,16 +17,27 @@ from worker.text import scripts
 MIN_WORD_SAMPLES: Final = SAMPLE_RATE // 50
 """20 ms, where the speech has room for it; a sample, where it has not."""
 
-# A pause is taken to fall behind a word that ends a sentence, or a clause, if that is so much
-# nearer to where counting letters puts it; estimates are off by this much within a few words.
-_SENTENCE_BONUS: Final = 0.8 * SAMPLE_RATE
-_CLAUSE_BONUS: Final = 0.4 * SAMPLE_RATE
+# A pause falls behind a word that ends a sentence, or a clause, rather than where counting letters
+# puts it, if spans misfit less than so much more. With spans of 2 s: 0.7 or 0.5 s beside it.
+_SENTENCE_BONUS: Final = 0.4 * SAMPLE_RATE
+_CLAUSE_BONUS: Final = 0.2 * SAMPLE_RATE
+# Of digits strung together with pauses of 0.05 to 0.5 s, 89 % then overlap where they are said;
+# 85 % where misfits are not squared, 80 % where pauses are placed one after the other.
+_SLACK: Final = 0.3 * SAMPLE_RATE
+_WORDS_AROUND: Final = 12
 
 # Written small or as a mark, they are half of the sound before them.
 _JOINED_TO_PREVIOUS: Final = frozenset(
     "ゃゅょぁぃぅぇぉっゎャュョァィゥェォッヮะาำๅະາຳ\u200c\u200d"
 )
 _VOWELS_BEFORE_CONSONANTS: Final = frozenset("เแโใไເແໂໃໄ")
+
+
+class _Sharing(NamedTuple):
+    """Words shared out to the first spans: (0, words by the end of the first, ...)."""
+
+    cost: float
+    cuts: tuple[int, ...]
 
 
 class Stretch(Protocol):
@@ -137,20 +149,44 @@ def _with_sound(text: str, pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _shared_out(words: Sequence[str], spans: Sequence[Stretch]) -> list[tuple[int, int]]:
-    """For each span the words [first, last) said in it, by letters and by punctuation at pauses."""
-    spoken = list(accumulate(span.end - span.start for span in spans))
-    weights = list(accumulate(map(_weight, words)))
+    """For each span the words [first, last) said in it, so that lengths fit and pauses fall behind
+    punctuation.
+
+    By dynamic programming over how many words are said by the end of each span; only counts near
+    those by letters alone are looked at.
+    """
+    spoken = list(accumulate((span.end - span.start for span in spans), initial=0))
+    weights = list(accumulate(map(_weight, words), initial=0.0))
     ends = [spoken[-1] * weight / weights[-1] for weight in weights]
-    bonuses = [_bonus(word) for word in words]
-    cuts = [0]
-    for pause in spoken[:-1]:
-        costs = {
-            count: abs(pause - (ends[count - 1] if count else 0.0))
-            - (bonuses[count - 1] if count else 0.0)
-            for count in range(cuts[-1], len(words) + 1)
+    bonuses = [0.0, *map(_bonus, words)]
+    best = {0: _Sharing(0.0, (0,))}
+    for number, pause in enumerate(spoken[1:], start=1):
+        nearest = bisect(ends, pause) - 1
+        counts = range(max(0, nearest - _WORDS_AROUND), nearest + _WORDS_AROUND + 1)
+        if number == len(spans):
+            counts = range(len(words), len(words) + 1)
+        length = pause - spoken[number - 1]
+        best = {
+            count: min(
+                (
+                    _Sharing(
+                        before.cost + _misfit(length, ends[count] - ends[first]) - bonuses[count],
+                        (*before.cuts, count),
+                    )
+                    for first, before in best.items()
+                    if first <= count
+                ),
+                key=lambda sharing: sharing.cost,
+            )
+            for count in counts
+            if min(best) <= count <= len(words)
         }
-        cuts.append(min(costs, key=lambda count: costs[count]))
-    return list(pairwise([*cuts, len(words)]))
+    return list(pairwise(best[len(words)].cuts))
+
+
+def _misfit(length: float, estimate: float) -> float:
+    """Samples; the variance of a guess at speech grows with its length."""
+    return (length - estimate) ** 2 / (length + _SLACK)
 
 
 def _bonus(word: str) -> float:

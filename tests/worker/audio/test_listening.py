@@ -8,6 +8,7 @@ from tests import speech
 from worker.audio import SAMPLE_RATE
 from worker.audio.chunking import Chunk, Chunker
 from worker.audio.vad import SpeechModel, VoiceActivity
+from worker.segments import segments_of
 
 MODEL = SpeechModel()
 
@@ -67,3 +68,25 @@ def test_two_people_in_two_channels_are_told_apart() -> None:
 
     left, right = chunk.spans_by_channel
     assert left[-1].end <= len(first.samples) <= right[0].start
+
+
+@speech.needs_human_speech
+@pytest.mark.parametrize("speaker", [speech.UNSEEN_SPEAKER, *speech.KNOWN_SPEAKERS[:2]])
+def test_most_estimated_words_are_where_they_are_said(speaker: str) -> None:
+    rng = np.random.default_rng(1)
+    takes, said, pieces = speech.held_out(speaker), [], [np.zeros(3_200, np.float32)]
+    for digit in rng.integers(0, 10, 40):
+        start = sum(map(len, pieces))
+        pieces += [takes[digit][0], np.zeros(rng.integers(800, 8_000), np.float32)]
+        said.append((speech.DIGIT_WORDS[digit], start, start + len(takes[digit][0])))
+
+    (chunk,) = cut(np.concatenate(pieces))
+
+    text = " ".join(word for word, _, _ in said)
+    segments = segments_of(text, "English", chunk.spans, start=0, end=chunk.end)
+    words = [word for segment in segments for word in segment.words]
+    met = [
+        word.start < end and word.end > start
+        for word, (_, start, end) in zip(words, said, strict=True)
+    ]
+    assert sum(met) >= 0.75 * len(said)
