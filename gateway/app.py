@@ -21,7 +21,7 @@ from gateway.routes.health import (
 )
 from gateway.routes.models import ModelRoutes
 from gateway.routes.transcriptions import TranscriptionRoutes
-from gateway.routes.translations import refuse_translation
+from gateway.routes.translations import TranslationRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
 PROBE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -74,6 +74,7 @@ def _api_routes(gateway: Gateway) -> list[Route]:
     """Under /v1 as OpenAI has them, and without it for base URLs given without it."""
     models = ModelRoutes(gateway)
     transcriptions = TranscriptionRoutes(gateway)
+    translations = TranslationRoutes(gateway, transcriptions)
     return [
         route
         for prefix in ("/v1", "")
@@ -81,7 +82,7 @@ def _api_routes(gateway: Gateway) -> list[Route]:
             Route(
                 f"{prefix}/audio/transcriptions", _Endpoint(transcriptions.create), methods=["POST"]
             ),
-            Route(f"{prefix}/audio/translations", refuse_translation, methods=["POST"]),
+            Route(f"{prefix}/audio/translations", _Endpoint(translations.create), methods=["POST"]),
             Route(f"{prefix}/models", models.list, methods=["GET"]),
             Route(f"{prefix}/models/{{model_id:path}}", models.get, methods=["GET"]),
         )

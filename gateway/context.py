@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from gateway.outbound.client import Outbound
 from gateway.settings import Settings
 from gateway.spool import Spool
 from gateway.worker_client.interface import WorkerClient
@@ -19,6 +20,8 @@ class Gateway:
     spool: Spool
     started_at: int = field(default_factory=lambda: int(time.time()))
     """Unix time."""
+    outbound: Outbound = field(default_factory=Outbound)
+    """The way to other servers; whoever made the gateway closes it."""
     is_draining: bool = False
     """Set when the server is told to stop: work in flight goes on, new work is refused."""
 

@@ -104,7 +104,11 @@ async def _gateway(settings: Settings) -> AsyncIterator[tuple[Gateway, WorkerLin
         logger.info(event("spool of an earlier start swept", {"folders": swept}))
     try:
         async with WorkerLink(settings, spool.folder, gateway_id) as link:
-            yield Gateway(settings, link, spool), link
+            gateway = Gateway(settings, link, spool)
+            try:
+                yield gateway, link
+            finally:
+                await gateway.outbound.aclose()
     finally:
         spool.close()
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from gateway.formats.diarized import DiarizedJson
 from gateway.formats.documents import PLAIN_TEXT, Document, Json, Subtitles, Text
 from gateway.formats.events import ConversationEvents, Events, TranscriptEvents
 from gateway.formats.verbose import TimedLists, VerboseJson
 from gateway.routes.options import SUBTITLE_FORMATS, TranscriptionOptions
+from gateway.settings import Settings
 from gateway.spool import SpooledUpload
 from gateway.worker_client.interface import TranscriptionRequest
 from protocol.transcription import Segment
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
 SUBTITLE_TYPES = {"vtt": "text/vtt; charset=utf-8"}
 """Content-Types of subtitles where it is not plain text, which every client shows as it is."""
+
+
+def model_headers(settings: Settings) -> dict[str, str]:
+    """What every answer says of the model."""
+    return {"x-model": quote(settings.served_model)}
 
 
 def document_for(options: TranscriptionOptions) -> Document:

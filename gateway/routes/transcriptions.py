@@ -1,8 +1,8 @@
 """POST /v1/audio/transcriptions: one uploaded recording in, its transcript out."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
-from urllib.parse import quote
 
 from starlette.types import Receive, Scope, Send
 
@@ -10,8 +10,9 @@ from gateway.boundary import ClientGone, RequestRecord, record_of
 from gateway.context import Gateway
 from gateway.errors import ApiError, InternalError, from_failure, queue_full, shutting_down
 from gateway.memory import MemoryTrimmer
+from gateway.multipart import Form
 from gateway.routes.answering import Answer, PlainAnswer, StreamedAnswer
-from gateway.routes.answers import document_for, events_for, request_for
+from gateway.routes.answers import document_for, events_for, model_headers, request_for
 from gateway.routes.options import TranscriptionOptions, parse_options
 from gateway.uploads import receive_form, wait_for_disconnect
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
@@ -26,7 +27,22 @@ class TranscriptionRoutes:
         self._memory = MemoryTrimmer()
 
     async def create(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Receive, check, transcribe, answer; the upload is gone before the answer ends.
+        """Receive, check, transcribe, answer. Raises as `serve` does."""
+
+        def answer_to(form: Form) -> tuple[TranscriptionOptions, Answer]:
+            options = parse_options(form)
+            return options, self._answer_for(options, send)
+
+        await self.serve(scope, receive, answer_to)
+
+    async def serve(
+        self,
+        scope: Scope,
+        receive: Receive,
+        answer_to: Callable[[Form], tuple[TranscriptionOptions, Answer]],
+    ) -> None:
+        """Receive, check by `answer_to`, transcribe, and let its answer answer; the upload is gone
+        before the answer ends.
 
         Raises ApiError, and ClientGone as soon as the caller leaves; the work ends then too.
         """
@@ -42,11 +58,10 @@ class TranscriptionRoutes:
                     max_file_bytes=settings.max_upload_bytes,
                     stall_timeout=settings.body_timeout,
                 )
-                options = parse_options(form)
+                options, answer = answer_to(form)
                 wanted = request_for(
                     options, upload, request_id=record.request_id, owner=record.owner
                 )
-                answer = self._answer_for(options, send)
                 audio_seconds = await self._transcribe(wanted, answer, record, receive)
         await answer.finish(audio_seconds)
 
@@ -60,7 +75,7 @@ class TranscriptionRoutes:
 
     def _answer_for(self, options: TranscriptionOptions, send: Send) -> Answer:
         settings = self._gateway.settings
-        headers = {"x-model": quote(settings.served_model)}
+        headers = model_headers(settings)
         if options.is_streamed:
             return StreamedAnswer(events_for(options), send, headers)
         document = document_for(options)

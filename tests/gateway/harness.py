@@ -101,6 +101,7 @@ async def running_server(
     finally:
         client.gate.set()
         await server.abort()
+        await gateway.outbound.aclose()
 
 
 def request(
