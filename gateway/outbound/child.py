@@ -16,6 +16,7 @@ import httpx2
 import setproctitle
 
 from gateway.outbound.messages import Answer, Call, Drop, Failure, Message, Reason, Unpacker, pack
+from gateway.version import VERSION
 
 CONNECT_TIMEOUT = 15.0
 """Seconds for the connection alone: an address that does not answer is told soon."""
@@ -99,6 +100,7 @@ def _new_client() -> httpx2.AsyncClient | Failure:
     """A client that honours the environment's proxies and certificates, or why there is none."""
     try:
         return httpx2.AsyncClient(
+            headers={"user-agent": f"qwen3-asr-server/{VERSION}"},
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # none are kept
         )

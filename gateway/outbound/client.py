@@ -209,6 +209,7 @@ class _Child(asyncio.SubprocessProtocol):
         self._unpacker = Unpacker()
         self._waiting: dict[int, Future[Answer | Failure]] = {}
         self._ended = asyncio.Event()
+        self._last_patience: asyncio.TimerHandle | None = None
         self.takes_calls = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -235,9 +236,12 @@ class _Child(asyncio.SubprocessProtocol):
                 self._input.write(pack(Drop(number)))
 
     def take_leave(self) -> None:
-        """Close its input, at which it ends."""
+        """Close its input, at which it ends; one that does not is killed."""
         self.takes_calls = False
         self._input.close()
+        if self._last_patience is None and not self._ended.is_set():
+            loop = asyncio.get_running_loop()
+            self._last_patience = loop.call_later(END_TIMEOUT, self.kill)
 
     def kill(self) -> None:
         self.takes_calls = False
@@ -247,12 +251,7 @@ class _Child(asyncio.SubprocessProtocol):
     async def end(self) -> None:
         """Return when the process is gone."""
         self.take_leave()
-        try:
-            async with asyncio.timeout(END_TIMEOUT):
-                await self._ended.wait()
-        except TimeoutError:
-            self.kill()
-            await self._ended.wait()
+        await self._ended.wait()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         try:
@@ -272,6 +271,8 @@ class _Child(asyncio.SubprocessProtocol):
         self.takes_calls = False
         self._fail_all()
         self._ended.set()
+        if self._last_patience is not None:
+            self._last_patience.cancel()
         fields = {"process_id": self.process_id, "status": self._transport.get_returncode()}
         logger.info(event("process for outgoing calls ended", fields))
 

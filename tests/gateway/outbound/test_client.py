@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.outbound import client
 from gateway.outbound.client import (
     MAX_CALLS,
     Outbound,
@@ -187,6 +188,25 @@ async def test_hanging_child_is_killed_and_its_call_told_so() -> None:
         failure = await refused(outbound, get("http://127.0.0.1", timeout=0.01))
         assert failure.reason is Reason.TIMEOUT
         assert outbound.process_id is None
+
+
+async def test_child_that_does_not_end_with_its_input_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "END_TIMEOUT", 0.01)
+    asleep = (sys.executable, "-c", "import time; time.sleep(1000)")
+
+    async with calling(command=asleep) as outbound:
+        call = asyncio.ensure_future(outbound.send(get("http://127.0.0.1")))
+        while outbound.process_id is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        process_id = outbound.process_id
+        await outbound.aclose()
+        with pytest.raises(OutboundFailed):
+            await call
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(process_id, 0)
 
 
 async def test_child_that_writes_rubbish_is_ended() -> None:
