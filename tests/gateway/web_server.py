@@ -58,9 +58,13 @@ async def web_server(
     """A server that answers every request by `handler`, until the context ends."""
     shown = WebServer(0, "https" if tls else "http")
     writers: set[asyncio.StreamWriter] = set()
+    conversations: set[asyncio.Task[None]] = set()
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        conversations.add(task)
         try:
             while (request := await _read(reader)) is not None:
                 shown.received.append(request)
@@ -82,6 +86,7 @@ async def web_server(
         server.close()
         for writer in list(writers):
             writer.close()
+        await asyncio.gather(*conversations, return_exceptions=True)
         await server.wait_closed()
 
 
