@@ -98,16 +98,21 @@ async def test_calls_share_one_child_and_do_not_wait_for_each_other() -> None:
 
 
 async def test_no_more_calls_are_under_way_than_allowed() -> None:
-    gate = asyncio.Event()
+    gate, full = asyncio.Event(), asyncio.Event()
 
     async def held(request: Received) -> Reply:
         if len(server.received) == MAX_CALLS:
-            gate.set()
+            full.set()
         await gate.wait()
-        return Reply(body=str(len(server.received)).encode())
+        return Reply()
 
     async with web_server(held) as server, calling() as outbound:
-        calls = [outbound.send(get(server.url)) for _ in range(MAX_CALLS + 5)]
+        calls = [
+            asyncio.ensure_future(outbound.send(get(server.url))) for _ in range(MAX_CALLS + 5)
+        ]
+        await full.wait()
+        assert f"{MAX_CALLS} calls" in repr(outbound)
+        gate.set()
         answers = await asyncio.gather(*calls)
 
     assert len(answers) == MAX_CALLS + 5
