@@ -25,6 +25,7 @@ from bench import models
 from bench.options import Setting
 from worker.engine import native_model
 from worker.engine.checkpoints import Checkpoint
+from worker.engine.creation import create_engine
 from worker.engine.interface import (
     SAMPLE_RATE,
     ChunkFailure,
@@ -32,7 +33,6 @@ from worker.engine.interface import (
     ChunkText,
     Engine,
     EngineSettings,
-    create_engine,
 )
 from worker.model.config import ModelConfig
 from worker.model.parameters import ModelParameters

@@ -136,6 +136,8 @@ class Feeder:
                 "The recording could not be decoded this time. Try again.",
             )
         except (OSError, UploadLost) as error:
+            if self._stopped.is_set():
+                return  # the caller left, and the upload with it
             logger.error(
                 "upload could not be read request_id=%s error=%s",
                 self._recording.request.request_id,

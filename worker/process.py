@@ -20,12 +20,12 @@ from worker.audio.decoding import AudioDecoder, DecodeLimits
 from worker.audio.vad import SpeechModel, VoiceActivity
 from worker.chunks_ahead import ChunksAhead
 from worker.clock import monotonic
+from worker.engine.creation import create_engine
 from worker.engine.interface import (
     Engine,
     EngineFailure,
     EngineSettings,
     LoadProgress,
-    create_engine,
 )
 from worker.engine_loop import EngineLoop
 from worker.engine_status import StatusWriter

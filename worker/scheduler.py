@@ -35,6 +35,10 @@ __all__ = [
 
 SHARED_STEP_IS_DEAR = 1.5
 """From this multiple of its cost without files on, a decode step is for live sequences alone."""
+ROWS_PER_ROW_KEPT_BACK = 8
+"""Of so many rows one is kept for requests that hold none."""
+SHARED_STEP_IS_WORTH = 4.0
+"""Up to this multiple of what one row costs, a decode step for files may exceed its budget."""
 SHARED_EVERY = 8
 """Of so many decode steps one is shared all the same. At three times the cost of a live step that
 slows live text by a quarter and leaves files an eighth of their pace."""
@@ -73,8 +77,8 @@ class Scheduler:
         self._arena = arena
         self._costs = costs
         self._most_rows = most_rows
-        self._most_windows = most_windows
-        self._most_tokens = most_tokens
+        self._most_windows = self._planned_windows = most_windows
+        self._most_tokens = self._planned_tokens = most_tokens
         self._live_step = live_step
         self._file_step = file_step
         self._sequences: dict[tuple[str, int], Sequence] = {}
@@ -151,11 +155,16 @@ class Scheduler:
         return preempted
 
     def halve_limit_of(self, batch: Batch) -> None:
-        """This batch was too large for the device's memory: from now on, at most half of it."""
+        """This batch was too large for the device's memory: for now, at most half of it."""
         if isinstance(batch, Encode):
             self._most_windows = max(1, min(self._most_windows, batch.windows // 2))
         elif isinstance(batch, Extend):
             self._most_tokens = max(LEAST_TOKENS, min(self._most_tokens, batch.tokens // 2))
+
+    def double_limits(self) -> None:
+        """Memory has sufficed for long: try larger batches again, up to what was planned."""
+        self._most_windows = min(2 * self._most_windows, self._planned_windows)
+        self._most_tokens = min(2 * self._most_tokens, self._planned_tokens)
 
     # --- batches ----------------------------------------------------------------------------
 
@@ -211,11 +220,14 @@ class Scheduler:
         slices: list[TokenSlice] = []
         for sequence in chosen:
             left = sequence.prompt_tokens - sequence.prefilled_tokens
-            if slices and room < min(left, LEAST_TOKENS):
+            if room < min(left, LEAST_TOKENS):
                 break  # a crumb of a prompt costs a whole slice's overhead
-            count = min(left, room)
+            # A crumb at the end would cost nearly what a whole slice does.
+            taken = sum(piece.count for piece in slices)
+            fits_whole = left < room + LEAST_TOKENS and taken + left <= self._most_tokens
+            count = left if fits_whole else room
             slices.append(TokenSlice(sequence, sequence.prefilled_tokens, count, count == left))
-            room -= count
+            room = max(0, room - count)
         if not slices or not self._round.allows(Extend, slices[0].sequence.is_live):
             return None
         for piece in slices:
@@ -231,7 +243,12 @@ class Scheduler:
         live = sum(sequence.is_live for sequence in candidates)
         if live < sum(sequence.is_live for sequence in prompts):
             candidates = [sequence for sequence in candidates if sequence.is_live]
-        return _in_turn(candidates)
+        if len(candidates) < 2:
+            return candidates
+        # Turns count what is decoded already too: what a film has behind its first chunk comes
+        # after a newcomer, however far that first chunk is.
+        turns = _turns(self._admitted)
+        return sorted(candidates, key=turns.__getitem__)
 
     def _decode_step(self, ready: list[Sequence], budget: float) -> DecodeStep | None:
         running = [sequence for sequence in ready if sequence.decodes]
@@ -252,7 +269,7 @@ class Scheduler:
 
     def _file_rows(self, live: int, files: list[Sequence], budget: float) -> list[Sequence]:
         """The file sequences that join a decode step of so many live ones."""
-        room = self._costs.rows_within(budget) - live
+        room = self._most_decoded(budget) - live
         is_their_turn = self._steps_without_files >= SHARED_EVERY - 1
         if live and not is_their_turn:
             shared = live + min(len(files), max(room, 1))
@@ -263,6 +280,16 @@ class Scheduler:
             return files
         longest_ago = sorted(files, key=lambda sequence: self._rotation.get(sequence, 0))
         return longest_ago[: max(room, 1)]
+
+    def _most_decoded(self, budget: float) -> int:
+        """Rows of a decode step that takes as long as it should. Where even one row takes longer,
+        a machine reads weights most of that time: a step for many is little dearer, and while
+        nobody live waits it serves more."""
+        rows = self._costs.rows_within(budget)
+        if budget < self._file_step:
+            return rows
+        worth = self._costs.rows_within(SHARED_STEP_IS_WORTH * self._costs.decode_seconds(1))
+        return max(rows, worth)
 
     # --- admission --------------------------------------------------------------------------
 
@@ -289,8 +316,16 @@ class Scheduler:
         for line in self._waiting.values():
             sequence = line.first(self._alone)
             if sequence is not None:
-                return sequence
+                return self._next_in(line) or sequence
         return None
+
+    def _next_in(self, line: WaitingLine) -> Sequence | None:
+        """Whose turn it is among those that the rows kept back do not hold up."""
+        free = len(self._slots)
+        if self._alone is not None or not 0 < free <= self._most_rows // ROWS_PER_ROW_KEPT_BACK:
+            return None
+        holders = {sequence.request_id for sequence in self._admitted}
+        return next((seq for seq in line.in_turn() if seq.request_id not in holders), None)
 
     def _place(self, sequence: Sequence) -> None:
         region = self._arena.allocate(sequence.kv_tokens)
@@ -334,8 +369,16 @@ class Scheduler:
 
     def _fits(self, sequence: Sequence, without: Iterable[Sequence]) -> bool:
         regions: list[Region] = [region for other in without if (region := other.region)]
-        has_slot = bool(self._slots or regions)
+        has_slot = len(self._slots) + len(regions) > self._kept_back(sequence)
         return has_slot and self._arena.could_allocate(sequence.kv_tokens, without=regions)
+
+    def _kept_back(self, sequence: Sequence) -> int:
+        """Slots that this sequence must leave free: some are for requests that hold none yet, or a
+        film would hold all of them when the next request comes."""
+        if sequence.is_live or self._alone is not None:
+            return 0
+        is_newcomer = all(other.request_id != sequence.request_id for other in self._admitted)
+        return 0 if is_newcomer else self._most_rows // ROWS_PER_ROW_KEPT_BACK
 
     def _preemptible_for(self, sequence: Sequence) -> list[Sequence]:
         """Whom it may displace, the first to go at the end."""
@@ -370,13 +413,12 @@ class _Round:
         self._launched.clear()
 
 
-def _in_turn(sequences: list[Sequence]) -> list[Sequence]:
+def _turns(sequences: list[Sequence]) -> dict[Sequence, tuple[Priority, int]]:
     """By class; within a class the first of every request, then the second of every request."""
     seen: Counter[tuple[Priority, str]] = Counter()
-    turns: list[tuple[Priority, int, Sequence]] = []
+    turns: dict[Sequence, tuple[Priority, int]] = {}
     for sequence in sequences:
         group = sequence.priority, sequence.request_id
-        turns.append((sequence.priority, seen[group], sequence))
+        turns[sequence] = sequence.priority, seen[group]
         seen[group] += 1
-    turns.sort(key=lambda turn: turn[:2])
-    return [sequence for _, _, sequence in turns]
+    return turns

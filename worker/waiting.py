@@ -5,6 +5,7 @@ Requests take turns, one sequence each; within a request the earlier chunk goes 
 
 from bisect import insort
 from collections import deque
+from collections.abc import Iterator
 
 from worker.sequence import Sequence
 
@@ -42,6 +43,10 @@ class WaitingLine:
         if request_id is None:
             return self._waiting[self._turns[0]][0] if self._turns else None
         return self._waiting[request_id][0] if request_id in self._waiting else None
+
+    def in_turn(self) -> Iterator[Sequence]:
+        """The first of every request, whose turn is next before the others."""
+        return (self._waiting[request_id][0] for request_id in self._turns)
 
     def take(self, sequence: Sequence) -> None:
         """Its turn has come: the other requests are before its next one."""

@@ -288,7 +288,7 @@ def test_a_short_file_is_encoded_before_the_rest_of_a_film_that_has_its_memory_a
         assert batch is not None
 
     assert names(first) == ["film", "film"]
-    assert names(batch)[:2] == ["film", "memo"]
+    assert names(batch)[:2] == ["memo", "film"]
 
 
 def test_chunks_of_one_request_run_in_order_whatever_order_they_came_in() -> None:
@@ -398,13 +398,103 @@ def test_a_dear_decode_step_is_for_live_work_but_every_eighth() -> None:
 
 
 def test_when_decode_steps_are_dearer_than_the_budget_files_take_turns_in_them() -> None:
-    scheduler = a_scheduler(costs=StepCosts(ENCODE, EXTEND, LinearCost(0.05, 0.1)))
-    start_decoding(scheduler, [a_sequence(name, new=50) for name in "abc"])
+    scheduler = a_scheduler(costs=StepCosts(ENCODE, EXTEND, LinearCost(0.0, 0.3)))
+    start_decoding(scheduler, [a_sequence(name, new=50) for name in "abcdef"])
 
     steps = [names(scheduler.next_batch()) for _ in range(6)]
-    assert [len(step) for step in steps] == [2] * 6
-    counts = {name: sum(name in step for step in steps) for name in "abc"}
-    assert counts == {"a": 4, "b": 4, "c": 4}
+    assert [len(step) for step in steps] == [4] * 6
+    counts = {name: sum(name in step for step in steps) for name in "abcdef"}
+    assert counts == dict.fromkeys("abcdef", 4)
+
+
+def test_where_one_row_exceeds_the_budget_a_step_serves_as_many_as_cost_little_more() -> None:
+    """A slow machine reads all weights for every step, however many rows it has."""
+    scheduler = a_scheduler(costs=StepCosts(ENCODE, EXTEND, LinearCost(0.3, 0.05)))
+    start_decoding(scheduler, [a_sequence(name, new=50) for name in "abcdefgh"])
+
+    assert names(scheduler.next_batch()) == list("abcdefgh")
+
+
+def test_beside_live_work_a_step_stays_within_its_budget_all_the_same() -> None:
+    scheduler = a_scheduler(costs=StepCosts(ENCODE, EXTEND, LinearCost(0.02, 0.004)))
+    talk = live(new=100)
+    start_decoding(scheduler, [talk, *(a_sequence(name, new=100) for name in "abcdefgh")])
+
+    assert all(len(names(scheduler.next_batch())) <= 2 for _ in range(20))
+
+
+def test_a_newcomer_goes_before_what_a_film_has_behind_its_first_chunk() -> None:
+    costs = StepCosts(LinearCost(0.0, 0.2), LinearCost(0.0, 0.0004), DECODE)
+    scheduler = a_scheduler(costs=costs)  # a window, or 625 tokens, fill a batch
+    for index in range(12):
+        scheduler.add(a_sequence("film", index))
+    first_work = [names(scheduler.next_batch()) for _ in range(8)]
+    scheduler.add(a_sequence("memo"))
+
+    then = [names(scheduler.next_batch())[0] for _ in range(14)]
+    assert set(map(tuple, first_work)) == {("film",)}
+    # A window, a decode step, ... of the film may come in between, but no further chunk's prompt.
+    assert then.count("memo") >= 5
+
+
+def test_a_film_leaves_rows_for_whoever_comes_next() -> None:
+    scheduler = a_scheduler(rows=16)
+    for index in range(40):
+        scheduler.add(a_sequence("film", index, new=1000))
+    start_decoding(scheduler, [])
+    for _ in range(100):
+        scheduler.next_batch()
+    memo = a_sequence("memo")
+    scheduler.add(memo)
+    scheduler.next_batch()
+
+    assert memo.region is not None
+
+
+def test_of_few_rows_none_is_kept_back() -> None:
+    scheduler = a_scheduler(rows=2)
+    film = [a_sequence("film", index) for index in range(2)]
+    for sequence in film:
+        scheduler.add(sequence)
+    scheduler.next_batch()
+
+    assert all(sequence.region is not None for sequence in film)
+
+
+def test_no_crumb_of_a_prompt_is_left_for_a_batch_of_its_own() -> None:
+    costs = StepCosts(ENCODE, LinearCost(0.0, 0.25 / 100), DECODE)  # 100 tokens fill a batch
+    scheduler = a_scheduler(costs=costs)
+    scheduler.add(a_sequence(prompt=103))
+    batches = [scheduler.next_batch() for _ in range(2)]
+
+    assert isinstance(batches[1], Extend)
+    assert batches[1].tokens == 103
+
+
+def test_limits_halved_for_want_of_memory_grow_back_to_the_plan() -> None:
+    scheduler = a_scheduler(most_tokens=1000)
+    film = a_sequence(prompt=1000, windows=1)
+    scheduler.add(film)
+    scheduler.next_batch()
+    batch = scheduler.next_batch()
+    assert isinstance(batch, Extend)
+    scheduler.halve_limit_of(batch)
+
+    def tokens_of_next() -> int:
+        scheduler.add(a_sequence("memo", prompt=1000, windows=1))
+        sizes = []
+        while sum(sizes) < 1000:
+            batch = scheduler.next_batch()
+            if isinstance(batch, Extend):
+                sizes.append(batch.tokens)
+        scheduler.drop(("memo", 0))
+        return max(sizes)
+
+    scheduler.drop(film.key)
+    assert tokens_of_next() < 600
+    scheduler.double_limits()
+    scheduler.double_limits()
+    assert tokens_of_next() == 1000
 
 
 def start_decoding(scheduler: Scheduler, sequences: list[Sequence]) -> None:

@@ -24,12 +24,12 @@ from tests.speech import digit_strings, human_speech_available
 from tests.worker.engine.checkpoint_folders import scrambled
 from tools.second_oracle.environment import oracle_python
 from worker.engine.checkpoints import read_checkpoint, resolve_checkpoint
+from worker.engine.creation import create_engine
 from worker.engine.interface import (
     ChunkRequest,
     ChunkText,
     EngineSettings,
     LoadProgress,
-    create_engine,
 )
 from worker.engine.limits import LEAST_SAMPLES, output_token_limit
 from worker.engine.mel import LogMel

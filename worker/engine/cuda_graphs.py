@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from worker.engine.placement import is_out_of_memory
+
+MOST_ATTEMPTS = 3
+"""To record one bucket."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +52,17 @@ class GraphCache:
 
     def __init__(self, capture: Capture | None = None) -> None:
         self._capture = capture or CudaCapture()
-        self._graphs: dict[Hashable, _Graph | None] = {}
-        """None where recording failed: such a bucket is run launch by launch."""
+        self._graphs: dict[Hashable, _Graph] = {}
+        self._attempts: Counter[Hashable] = Counter()
+        self._may_record = True
 
     def __repr__(self) -> str:
-        return f"<GraphCache {sum(graph is not None for graph in self._graphs.values())} graphs>"
+        return f"<GraphCache {len(self._graphs)} graphs>"
 
     def run(self, key: Hashable, body: Body, *inputs: Tensor) -> tuple[Tensor, ...]:
         """What body(*inputs) gives. Inputs of one key always have the same shapes and types, and
         body always does the same; outputs are valid until the next run. Raises what body raises."""
-        if key not in self._graphs:
-            self._graphs[key] = self._record(key, body, inputs)
-        graph = self._graphs[key]
+        graph = self._graphs.get(key) or self._record(key, body, inputs)
         if graph is None:
             return body(*inputs)
         for target, source in zip(graph.inputs, inputs, strict=True):
@@ -66,14 +71,21 @@ class GraphCache:
         return graph.outputs
 
     def _record(self, key: Hashable, body: Body, inputs: Sequence[Tensor]) -> _Graph | None:
+        """None where that fails. For want of memory (a graph keeps some for itself) a bucket is
+        tried again a little later; any other failure ends all recording."""
+        if not self._may_record or self._attempts[key] >= MOST_ATTEMPTS:
+            return None
+        self._attempts[key] += 1
         fixed = tuple(tensor.clone() for tensor in inputs)
         try:
             replay, outputs = self._capture(body, fixed)
-        except RuntimeError as error:  # out of memory too: a graph needs some for itself
+        except RuntimeError as error:
+            self._may_record = is_out_of_memory(error)
             logger.warning("a graph could not be recorded key=%s error=%s", key, error)
             return None
         logger.debug("graph was recorded key=%s", key)
-        return _Graph(fixed, replay, outputs)
+        self._graphs[key] = _Graph(fixed, replay, outputs)
+        return self._graphs[key]
 
 
 class CudaCapture:
@@ -81,19 +93,22 @@ class CudaCapture:
 
     def __init__(self) -> None:
         self._pool: tuple[int, int] | None = None
+        # One for all: libraries keep a workspace for every stream they meet.
+        self._aside = torch.cuda.Stream()
 
     def __call__(
         self, body: Body, inputs: Sequence[Tensor]
     ) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
         # Once without recording: kernels are compiled and libraries make their workspaces, which
         # must not happen inside a recording. Batches are repeatable, so running twice is harmless.
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        current = torch.cuda.current_stream()
+        self._aside.wait_stream(current)
+        with torch.cuda.stream(self._aside):
             body(*inputs)
-        torch.cuda.current_stream().wait_stream(aside)
+        current.wait_stream(self._aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # The outer context brings the stream back where a recording breaks off.
+        with torch.cuda.stream(current), torch.cuda.graph(graph, pool=self._pool):
             outputs = body(*inputs)
         self._pool = graph.pool()
         return graph.replay, outputs

@@ -16,7 +16,6 @@ from worker.text.written_tokens import WrittenToken
 if TYPE_CHECKING:
     import numpy as np
 
-    from worker.engine.batches import WholeBatches
 
 SAMPLE_RATE = 16_000
 """Samples per second of everything an engine is given."""
@@ -202,33 +201,3 @@ class EngineSettings:
     """The longest chunk that will be submitted; a checkpoint's own limit may be lower."""
     threads: int = 2
     """CPU threads of one operation."""
-
-
-def create_engine(settings: EngineSettings) -> Engine:
-    """The engine for these settings, not loaded. Raises EngineFailure for an unknown one."""
-    if settings.engine == "native":
-        from worker.engine.native import NativeEngine
-
-        return NativeEngine(settings)
-    if settings.engine == "official":
-        from worker.engine.batches import BatchEngine
-
-        return BatchEngine(_official_engine(settings))
-    raise EngineFailure(
-        "backend_missing", f"There is no engine {settings.engine!r}: use native or official."
-    )
-
-
-def _official_engine(settings: EngineSettings) -> WholeBatches:
-    if settings.backend == "transformers":
-        from worker.engine.official import OfficialTransformersEngine
-
-        return OfficialTransformersEngine(settings)
-    if settings.backend == "vllm":
-        from worker.engine.vllm_backend import OfficialVllmEngine
-
-        return OfficialVllmEngine(settings)
-    raise EngineFailure(
-        "backend_missing",
-        f"There is no engine backend {settings.backend!r}: use transformers or vllm.",
-    )

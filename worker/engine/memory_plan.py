@@ -42,6 +42,8 @@ class MemoryPlan:
     kv_tokens: int
     kv_bytes: int
     working_bytes: int
+    least_tokens: int
+    """What the longest chunk needs of the KV cache."""
     limits: BatchLimits
 
     def __str__(self) -> str:
@@ -78,7 +80,8 @@ def plan_memory(
         raise _does_not_fit(
             parameter_bytes, least_tokens * token_bytes, working, free_bytes, budget
         )
-    return MemoryPlan(parameter_bytes, kv_tokens, kv_tokens * token_bytes, working, limits)
+    kv_bytes = kv_tokens * token_bytes
+    return MemoryPlan(parameter_bytes, kv_tokens, kv_bytes, working, least_tokens, limits)
 
 
 def allowed_bytes(budget: VramBudget, free_bytes: int, working: int) -> int:
@@ -90,8 +93,7 @@ def allowed_bytes(budget: VramBudget, free_bytes: int, working: int) -> int:
 
 
 def working_bytes(config: ModelConfig, limits: BatchLimits, value_bytes: int) -> int:
-    """A batch's intermediate results at their largest moment; a quarter is added for the
-    allocator's gaps."""
+    """What batches need at most; a quarter is added for the allocator's gaps."""
     audio, text = config.audio, config.text
     blocks = limits.windows * audio.window_frames // audio.block_frames
     # The first convolution's result, before and behind its activation, at half the resolution.
@@ -99,8 +101,10 @@ def working_bytes(config: ModelConfig, limits: BatchLimits, value_bytes: int) ->
     heads = text.heads + 2 * text.kv_heads
     a_token = 3 * text.ffn_width + 2 * heads * text.head_width + 4 * text.width
     prefill = limits.prefill_tokens * a_token
-    scores = 3 * limits.rows * text.vocabulary
-    return int(1.25 * value_bytes * (max(encoder, prefill) + scores))
+    # As they are, in float32 where they are drawn from, and kept by the graphs of smaller batches.
+    scores = 6 * limits.rows * text.vocabulary
+    # Added up: recorded graphs keep the encoder's part for good.
+    return int(1.25 * value_bytes * (encoder + prefill + scores))
 
 
 def _does_not_fit(

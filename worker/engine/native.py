@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 Answer = tuple[ChunkKey, ChunkText | ChunkFailure]
 
+LAUNCHES_TO_RECOVER = 256
+"""Batches without want of memory after which larger ones are tried again."""
+
 _WARM_UP: ChunkKey = ("warm-up", 0)
 
 
@@ -92,6 +95,8 @@ class NativeEngine:
         # Bounded by what is submitted, and by the batches the model reads behind.
         self._answers: list[Answer] = []
         self._in_flight: deque[_Flight] = deque()
+        self._launches_in_a_row = 0
+        """Batches launched since memory was last wanting."""
         self.max_chunk_seconds: float | None = None
 
     def __repr__(self) -> str:
@@ -100,7 +105,7 @@ class NativeEngine:
 
     @property
     def chunks_ahead(self) -> int:
-        return self._model.plan.limits.rows if self._loaded else 1
+        return self._model.chunks_at_once if self._loaded else 1
 
     @property
     def has_work(self) -> bool:
@@ -164,10 +169,12 @@ class NativeEngine:
             max_new_tokens=prompt.max_new_tokens,
         )
         try:
+            if sequence.kv_tokens > self._model.max_positions:
+                raise SequenceTooLarge(f"the model has {self._model.max_positions} positions")
             self._scheduler.add(sequence)
-        except SequenceTooLarge:
-            logger.warning("a chunk is larger than the KV cache tokens=%d", sequence.kv_tokens)
-            message = "This part of the recording is longer than the server's memory allows."
+        except SequenceTooLarge as error:
+            logger.warning("a chunk is too large tokens=%d: %s", sequence.kv_tokens, error)
+            message = "This part of the recording is longer than the server can take at once."
             self._answers.append((key, ChunkFailure("out_of_memory", message)))
         else:
             self._running[key] = _Progress(chunk, prompt, self._model.choice(chunk), sequence)
@@ -218,26 +225,36 @@ class NativeEngine:
         wanted = remaining(batch, lambda sequence: self._running_as(sequence) is not None)
         if wanted is None:
             return
-        try:
-            with self._model.inference_mode():
-                self._in_flight.append(self._run(wanted))
+        failure = self._attempt(wanted)
+        if failure is None:
             return
-        except Exception as error:
-            failure = self._model.failure_of(error)
-        # Outside the except block: the error's traceback would keep the batch's tensors alive.
         self._model.release()
         keys = {sequence.key for sequence in sequences_of(wanted)}
-        if failure.code == "out_of_memory":
+        # Half of one chunk would fail as the whole does, but for want of memory.
+        is_too_large = failure.code == "out_of_memory"
+        parts = halves(wanted) if is_too_large or len(keys) > 1 else None
+        if is_too_large:
             self._scheduler.halve_limit_of(wanted)
-            parts = halves(wanted)
-        else:  # half of one chunk would fail as the whole does
-            parts = halves(wanted) if len(keys) > 1 else None
-        if parts is None:
+            self._launches_in_a_row = 0
+        if parts is None and is_too_large:  # what was given back may be enough for the smallest
+            failure = self._attempt(wanted)
+        if failure is not None and parts is None:
             for key in keys:
                 self._end(key, failure)
-            return
-        for part in parts:
+        for part in parts or ():
             self._launch(part)
+
+    def _attempt(self, batch: Batch) -> ChunkFailure | None:
+        """Put a batch in flight, or say what came of it. Its tensors are gone with the error."""
+        try:
+            with self._model.inference_mode():
+                self._in_flight.append(self._run(batch))
+        except Exception as error:
+            return self._model.failure_of(error)
+        self._launches_in_a_row += 1
+        if self._launches_in_a_row % LAUNCHES_TO_RECOVER == 0:
+            self._scheduler.double_limits()
+        return None
 
     def _running_as(self, sequence: ScheduledSequence) -> _Progress | None:
         progress = self._running.get(sequence.key)

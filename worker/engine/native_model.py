@@ -35,13 +35,16 @@ from worker.engine.runner import TOKEN_BUCKETS, Runner
 from worker.engine.weights import load_parameters, parameter_bytes
 from worker.kv_arena import KvArena, rounded_up
 from worker.model.config import ModelConfig, UnsupportedConfig, read_model_config
-from worker.model.operations import Operations, TorchOperations
+from worker.model.operations import Operations, TorchOperations, on_device
 from worker.step_costs import StepCosts
 
 logger = logging.getLogger(__name__)
 
 CPU_LIMITS = BatchLimits(windows=4, prefill_tokens=4096, rows=16)
 CUDA_LIMITS = BatchLimits(windows=16, prefill_tokens=8192, rows=256)
+
+CPU_SHARE = 0.5
+"""Of the host's free memory, for weights and KV cache; used only as far as chunks fill it."""
 
 _FRAMING_TOKENS = 64
 """Of a prompt, beside context and audio; the forced language included."""
@@ -68,6 +71,7 @@ class NativeModel:
     ) -> None:
         torch.set_num_threads(settings.threads)
         self.device = placement.choose_device(settings.device)
+        placement.make_current(self.device)
         self.dtype = placement.choose_dtype(settings.dtype, self.device)
         self._config = _read_config(checkpoint)
         self._prompter = Prompter(checkpoint.folder)
@@ -98,6 +102,17 @@ class NativeModel:
     def reads_behind(self) -> int:
         """How many batches are launched before the oldest is read: a GPU works meanwhile."""
         return 1 if self.device.type == "cuda" else 0
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens a sequence may have in all: the model knows no positions beyond."""
+        return self._config.text.max_positions
+
+    @property
+    def chunks_at_once(self) -> int:
+        """How many chunks may run at a time, where each needs a third of what the longest does."""
+        longest = max(1, self.plan.kv_tokens // self.plan.least_tokens)
+        return min(self.plan.limits.rows, 3 * longest)
 
     def prior_costs(self) -> StepCosts:
         """What batches may cost, before any has run here."""
@@ -134,7 +149,7 @@ class NativeModel:
 
     def windows(self, chunk: ChunkRequest) -> tuple[Tensor, ...]:
         """Log-mel windows (mel_bins, at most window_frames) of a chunk."""
-        samples = torch.from_numpy(chunk.samples).to(self.device, torch.float32)
+        samples = on_device(torch.from_numpy(chunk.samples).float(), self.device)
         missing = max(0, LEAST_SAMPLES - len(samples))
         mel = self._log_mel(torch.nn.functional.pad(samples, (0, missing)))
         windows: tuple[Tensor, ...] = mel.split(self._config.audio.window_frames, dim=1)
@@ -194,13 +209,21 @@ class NativeModel:
 
     def _plan(self, settings: EngineSettings, longest_seconds: float) -> MemoryPlan:
         on_gpu = self.device.type == "cuda"
+        if settings.vram_budget is not None and not on_gpu:
+            logger.warning("VRAM_BUDGET is without effect: the model runs on the CPU")
         samples = int(longest_seconds * SAMPLE_RATE)
         audio_tokens = self._config.audio.audio_tokens(frame_count(samples))
         chunk = _FRAMING_TOKENS + CONTEXT_TOKENS + audio_tokens + output_token_limit(samples)
+        if chunk > self._config.text.max_positions:
+            raise EngineFailure(
+                "unsupported_model",
+                f"The longest chunk ({longest_seconds:.0f} s) needs more tokens than the model has"
+                " positions for. Lower MAX_CHUNK_SECONDS.",
+            )
         return plan_memory(
             self._config,
             free_bytes=placement.free_memory(self.device),
-            budget=settings.vram_budget if on_gpu else None,
+            budget=settings.vram_budget if on_gpu else CPU_SHARE,
             parameter_bytes=parameter_bytes(self._config, self.dtype),
             value_bytes=self.dtype.itemsize,
             least_tokens=rounded_up(chunk) + rounded_up(_spare_rows(self.device)),
@@ -224,6 +247,7 @@ class NativeModel:
             slots=self.plan.limits.rows,
             spare_row=spare.start,
             graphs=GraphCache() if _uses_graphs(self.device) else None,
+            threads=settings.threads,
         )
         return runner, arena
 

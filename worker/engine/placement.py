@@ -15,6 +15,13 @@ CPU_BATCH = 8
 """On CPU: enough to share a step's fixed cost; more would hold back answers without a gain."""
 LARGEST_BATCH = 32
 
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "[CUDA]: out of memory",  # Triton's
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 _CGROUP = Path("/sys/fs/cgroup")
 
 _DTYPES = {
@@ -43,6 +50,13 @@ def choose_device(wanted: str) -> torch.device:
             " the torch build, or use cpu.",
         )
     return device
+
+
+def make_current(device: torch.device) -> None:
+    """Streams, events and Triton work on the current device; and float32 means float32 there."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
@@ -85,12 +99,10 @@ def free_memory(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """torch's own error, and the plain RuntimeErrors that its CPU allocator and cuBLAS raise."""
+    """torch's own error, and what its CPU allocator, the driver and libraries raise instead."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in str(error) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
-    )
+    return any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def lacks_compiler(error: BaseException | None) -> bool:

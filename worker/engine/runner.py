@@ -16,11 +16,15 @@ from torch.nn.functional import pad
 from worker.engine.cuda_graphs import GraphCache, bucket_of
 from worker.engine.rows import BROKEN, Choice, DecodeRow, TokenRun
 from worker.model.audio_encoder import AudioEncoder
-from worker.model.operations import Extents, Operations, packed_extents
+from worker.model.operations import Extents, Operations, on_device, packed_extents
 from worker.model.parameters import ModelParameters
 from worker.model.text_decoder import KvCache, PackedTokens, TextDecoder
 
 _Table = list[list[int]]
+
+SMALL_DECODER = 10_000_000
+"""Numbers in the attention projections of all layers: for fewer, waking a second thread takes
+longer than what it saves; docs/benchmarks.md. The 0.6B model has 117 million."""
 
 # Padding to a bucket costs less than the launches that a graph saves; above the largest, one pass
 # is long enough to hide its launches.
@@ -40,8 +44,8 @@ class Launched:
         timer.stop()
 
     def read(self) -> tuple[list[int], list[float]]:
-        """Picked tokens in the order of the batch (BROKEN where there was none to pick), and the
-        logprobs of them where any was wanted, else nothing."""
+        """Picked tokens in the order of the batch (BROKEN where there was none to pick), and their
+        logprobs (0 for those that want none); no logprobs where nobody wants any."""
         self._timer.wait()
         picks = [] if self._picks is None else self._picks.tolist()
         return picks, [] if self._logprobs is None else self._logprobs.tolist()
@@ -67,9 +71,11 @@ class Runner:
         slots: int,
         spare_row: int,
         graphs: GraphCache | None,
+        threads: int | None = None,
     ) -> None:
-        """`spare_row` is the first row of a region that padding may write: as many as the largest
-        bucket of tokens has, where graphs are used."""
+        """`threads` is how many a CPU may use; None leaves that to torch. `spare_row` is the first
+        row of a region that padding may write: as many as the largest bucket of tokens has, where
+        graphs are used."""
         embedding = parameters.decoder.embedding
         self.device = embedding.device
         self._encoder = AudioEncoder(parameters.encoder, parameters.config.audio)
@@ -80,17 +86,21 @@ class Runner:
         self._spare_row = spare_row
         self._newest = torch.zeros(slots + 1, dtype=torch.int64, device=self.device)
         self._graphs = graphs
+        self._threads = None
+        if threads is not None and self.device.type == "cpu":
+            is_small = sum(layer.qkv.numel() for layer in parameters.decoder.layers) < SMALL_DECODER
+            self._threads = (threads, 1 if is_small else threads)
 
     def __repr__(self) -> str:
         return f"<Runner on {self.device}, {self.cache!r}, graphs {self._graphs!r}>"
 
     def embed(self, token_ids: Sequence[int]) -> Tensor:
         """Token ids -> hidden states (tokens, width)."""
-        return self._decoder.embed(self._to_device(torch.tensor(token_ids)))
+        return self._decoder.embed(on_device(torch.tensor(token_ids), self.device))
 
     def encode(self, windows: Sequence[Tensor]) -> tuple[list[Tensor], Launched]:
         """Log-mel windows (mel_bins, frames) -> the audio tokens of each (tokens, width)."""
-        timer = _Timer(self.device)
+        timer = self._begun(is_encoder=True)
         bucket = bucket_of(len(windows), WINDOW_BUCKETS) if self._graphs else None
         if self._graphs is None or bucket is None:
             return self._encoder.encode(windows), Launched(timer, None, None)
@@ -106,7 +116,7 @@ class Runner:
 
     def decode(self, rows: Sequence[DecodeRow]) -> Launched:
         """One token for every sequence."""
-        timer = _Timer(self.device)
+        timer = self._begun()
         lines = [[row.slot, row.first_row, row.position] for row in rows]
         bucket = bucket_of(len(rows), DECODE_BUCKETS) if self._graphs else None
         if self._graphs is None or bucket is None:
@@ -121,7 +131,7 @@ class Runner:
 
     def extend(self, runs: Sequence[TokenRun]) -> Launched:
         """Prefill or verification: the picks of all runs, one after another."""
-        timer = _Timer(self.device)
+        timer = self._begun()
         counts = [len(run.hidden) for run in runs]
         bucket = bucket_of(sum(counts), TOKEN_BUCKETS) if self._graphs else None
         slots, picked = self._table(self._pick_table(runs, counts)).unbind(1)
@@ -131,6 +141,11 @@ class Runner:
             picks, scores = self._extend_by_graph(self._graphs, runs, counts, picked, bucket)
         choices = [run.choice for run in runs for _ in range(run.picks)]
         return self._launched(timer, picks, scores, choices, slots)
+
+    def _begun(self, *, is_encoder: bool = False) -> _Timer:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads[0] if is_encoder else self._threads[1])
+        return _Timer(self.device)
 
     # --- what a graph may record: nothing here asks the host, and doing it twice is harmless ----
 
@@ -235,26 +250,19 @@ class Runner:
         if not choices:
             return Launched(timer, None, None)
         picks, scores = picks[: len(choices)], scores[: len(choices)]
-        for index, choice in enumerate(choices):
-            if choice.generator is not None:
-                drawn = _drawn(scores[index], choice.temperature, choice.generator)
-                picks[index] = torch.where(picks[index] == BROKEN, BROKEN, drawn)
-        chosen = picks.clamp_min(0)
-        self._newest[slots[: len(choices)]] = chosen
-        logprobs = None
-        if any(choice.wants_logprob for choice in choices):
-            logprobs = scores.float().log_softmax(-1).gather(1, chosen[:, None])[:, 0]
-        return Launched(timer, picks, logprobs)
+        drawing = [index for index, choice in enumerate(choices) if choice.generator is not None]
+        if drawing:
+            drawn = _drawn(scores[drawing], [choices[index] for index in drawing])
+            picks[drawing] = torch.where(picks[drawing] == BROKEN, BROKEN, drawn)
+        launched = Launched(timer, picks, _logprobs(scores, picks, choices))
+        # Last: where memory fails before, the batch runs again, and on the same tokens.
+        self._newest[slots[: len(choices)]] = picks.clamp_min(0)
+        return launched
 
     def _table(self, lines: _Table) -> Tensor:
         """Integers the host knows, on the device."""
         table = torch.tensor(lines, dtype=torch.int64) if lines else torch.empty((0, 2)).long()
-        return self._to_device(table)
-
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        return on_device(table, self.device)
 
 
 class _Timer:
@@ -304,12 +312,27 @@ def _likeliest(scores: Tensor) -> Tensor:
     return torch.where(best.isfinite(), tokens, BROKEN)
 
 
-def _drawn(scores: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """One token of (vocabulary,) scores, with probability softmax(scores / temperature): the
-    Gumbel-max trick."""
-    exponential = torch.empty_like(scores, dtype=torch.float32).exponential_(generator=generator)
-    noise = exponential.clamp_min(torch.finfo(torch.float32).tiny).log()
-    return (scores.float() / temperature - noise).argmax()
+def _drawn(scores: Tensor, choices: Sequence[Choice]) -> Tensor:
+    """A token for each of (rows, vocabulary), with probability softmax(scores / temperature): the
+    Gumbel-max trick. What is random is drawn row by row, from each row's own generator."""
+    noise = torch.empty_like(scores, dtype=torch.float32)
+    for row, choice in zip(noise, choices, strict=True):
+        row.exponential_(generator=choice.generator)
+    noise = noise.clamp_min_(torch.finfo(torch.float32).tiny).log_()
+    temperatures = torch.tensor([[choice.temperature] for choice in choices], device=scores.device)
+    return (scores.float() / temperatures - noise).argmax(-1)
+
+
+def _logprobs(scores: Tensor, picks: Tensor, choices: Sequence[Choice]) -> Tensor | None:
+    """Of the picks that want one; 0 for others. None where nobody does."""
+    wanting = [index for index, choice in enumerate(choices) if choice.wants_logprob]
+    if not wanting:
+        return None
+    wide = scores[wanting].float()
+    picked = wide.gather(1, picks[wanting].clamp_min(0)[:, None])[:, 0]
+    logprobs = torch.zeros(len(choices), device=scores.device)
+    logprobs[wanting] = picked - wide.logsumexp(-1)
+    return logprobs
 
 
 def _to_host(tensor: Tensor | None) -> Tensor | None:

@@ -119,13 +119,13 @@ class TorchOperations:
     def attend_one(self, query: Tensor, keys: Tensor, values: Tensor, extents: Extents) -> Tensor:
         spans = extents.spans or _pairs(extents.starts, extents.lengths)
         keys, values = _by_head(keys), _by_head(values)
+        # The heads that share keys are rows of one product: with one query each sees all of them.
+        grouped = query.unflatten(1, (keys.shape[1], -1))[:, None]
         mixed = [
-            functional.scaled_dot_product_attention(
-                own, _span(keys, span), _span(values, span), enable_gqa=True
-            )
-            for own, span in zip(query[:, None, :, None].unbind(0), spans, strict=True)
-        ]
-        return torch.cat(mixed)[:, :, 0]
+            functional.scaled_dot_product_attention(own, _span(keys, span), _span(values, span))
+            for own, span in zip(grouped.unbind(0), spans, strict=True)
+        ]  # (1, kv_heads, heads of each, head_width)
+        return torch.cat(mixed).flatten(1, 2)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, extents: Extents) -> Tensor:
         spans = extents.spans or _pairs(extents.starts, extents.lengths)
@@ -198,9 +198,8 @@ def packed_extents(
     columns = torch.tensor(
         [[start for start, _ in spans], [length for _, length in spans], firsts, list(counts)],
         dtype=torch.int32,
-        device=device,
     )
-    starts, lengths, query_starts, query_counts = columns.unbind(0)
+    starts, lengths, query_starts, query_counts = on_device(columns, device).unbind(0)
     return Extents(
         starts,
         lengths,
@@ -210,3 +209,10 @@ def packed_extents(
         spans=tuple(spans),
         query_spans=tuple(zip(firsts, counts, strict=True)),
     )
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host, copied without waiting for what the device is doing."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

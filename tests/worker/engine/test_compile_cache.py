@@ -15,7 +15,8 @@ LOAD = """
 import json
 import sys
 from pathlib import Path
-from worker.engine.interface import EngineSettings, create_engine
+from worker.engine.creation import create_engine
+from worker.engine.interface import EngineSettings
 
 settings = EngineSettings("embedded", Path(sys.argv[1]), engine=sys.argv[2], compile=True)
 engine = create_engine(settings)

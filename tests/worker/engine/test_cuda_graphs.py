@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.worker.engine.tiny_runner import PlayedCapture
-from worker.engine.cuda_graphs import Body, GraphCache, bucket_of
+from worker.engine.cuda_graphs import MOST_ATTEMPTS, Body, GraphCache, bucket_of
 
 
 def doubled(tensor: Tensor) -> tuple[Tensor, ...]:
@@ -65,14 +65,28 @@ class NoCapture:
         raise self._error
 
 
-@pytest.mark.parametrize("error", [RuntimeError("not while capturing"), torch.OutOfMemoryError()])
-def test_where_recording_fails_the_work_is_done_without(error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [(RuntimeError("not while capturing"), 1), (torch.OutOfMemoryError(), MOST_ATTEMPTS)],
+)
+def test_where_recording_fails_the_work_is_done_without(error: Exception, attempts: int) -> None:
     capture = NoCapture(error)
     graphs = GraphCache(capture)
 
-    found = [graphs.run("key", doubled, torch.full((3,), value))[0] for value in (1.0, 5.0)]
+    for value in (1.0, 5.0, 7.0, 9.0, 11.0):
+        (found,) = graphs.run("key", doubled, torch.full((3,), value))
+        assert found.tolist() == [2 * value] * 3
 
-    assert [row.tolist() for row in found] == [[2.0] * 3, [10.0] * 3]
+    assert capture.attempts == attempts
+
+
+def test_a_failure_that_is_not_for_want_of_memory_ends_all_recording() -> None:
+    capture = NoCapture(RuntimeError("not while capturing"))
+    graphs = GraphCache(capture)
+
+    for key in "abc":
+        graphs.run(key, doubled, torch.ones(3))
+
     assert capture.attempts == 1
 
 

@@ -57,7 +57,8 @@ def test_a_missing_package_is_named_with_the_way_to_install_it() -> None:
 def test_the_interface_and_the_engine_are_there_before_torch_is() -> None:
     found = in_a_fresh_process(
         "from pathlib import Path\n"
-        "from worker.engine.interface import EngineSettings, create_engine\n"
+        "from worker.engine.creation import create_engine\n"
+        "from worker.engine.interface import EngineSettings\n"
         "create_engine(EngineSettings('embedded', Path('unused'), engine='official'))\n"
         "found = [name for name in ('torch', 'numpy', 'transformers', 'huggingface_hub')"
         " if name in sys.modules]"
@@ -70,7 +71,8 @@ def test_the_interface_and_the_engine_are_there_before_torch_is() -> None:
 LOAD_WITHOUT_TORCH = """
 import os
 from pathlib import Path
-from worker.engine.interface import EngineFailure, EngineSettings, create_engine
+from worker.engine.creation import create_engine
+from worker.engine.interface import EngineFailure, EngineSettings
 sys.modules["torch"] = None
 engine = create_engine(EngineSettings("embedded", Path("unused"), engine="official"))
 try:

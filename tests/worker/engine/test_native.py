@@ -221,6 +221,32 @@ def test_a_key_is_free_again_while_its_cancelled_chunk_is_in_flight(
     assert texts(finished(engine)) == {"british": BRITISH, "flite": AMERICAN}
 
 
+def test_nothing_of_a_cancelled_chunk_reaches_the_next_one_with_its_key(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_model.NativeModel, "reads_behind", 3)
+    for steps in range(2, 26):
+        submitted(engine, ["flite", "british"])
+        answers: Answers = {}
+        for _ in range(steps):
+            answers |= engine.step(nothing)
+        if ("flite", 0) in answers:
+            break
+        engine.cancel(("flite", 0))
+        engine.submit(("flite", 0), chunk("american"))
+
+        assert texts(finished(engine, answers)) == {"british": BRITISH, "flite": AMERICAN}
+    assert steps > 12  # its end token was in flight as well
+
+
+def test_what_a_chunk_was_made_of_is_gone_once_it_is_prefilled(engine: NativeEngine) -> None:
+    submitted(engine, ["british"])
+    progress = engine._running["british", 0]
+    stepped_until(engine, lambda: len(progress.token_ids) > 0)
+
+    assert (progress.hidden, progress.audio, progress.windows) == (None, [], ())
+
+
 def test_a_chunk_may_be_cancelled_between_steps_from_within(engine: NativeEngine) -> None:
     submitted(engine)
 
@@ -425,6 +451,44 @@ def test_a_chunk_that_fails_fails_alone(
     assert free_tokens(engine) == before
 
 
+@pytest.mark.parametrize("kind", ["encode", "extend", "decode"])
+def test_memory_that_is_wanting_for_a_moment_loses_no_chunk(
+    engine: NativeEngine, kind: str
+) -> None:
+    failures = iter([torch.OutOfMemoryError()])
+    runner = FailingRunner(
+        engine, lambda name, _batch: next(failures, None) if name == kind else None
+    )
+    engine.submit(("short", 0), ChunkRequest(np.zeros(16_000, dtype=np.float32)))
+
+    (answer,) = finished(engine).values()
+
+    assert isinstance(answer, ChunkText)
+    assert len(runner.tried) > len(runner.succeeded)
+
+
+def test_batches_grow_again_once_memory_has_sufficed_for_long(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.engine.native.LAUNCHES_TO_RECOVER", 8)
+    shortage = [True]
+
+    def fails(kind: str, batch: list[Any]) -> Exception | None:
+        is_short = shortage[0] and kind == "extend" and size(batch) > 70
+        return torch.OutOfMemoryError() if is_short else None
+
+    runner = FailingRunner(engine, fails)
+    submitted(engine)
+    finished(engine)
+    shortage[0] = False
+    for _ in range(3):
+        runner.tried.clear()
+        submitted(engine)
+        assert texts(finished(engine)) == TEXTS
+
+    assert max(count for kind, count in runner.tried if kind == "extend") > 140
+
+
 def test_scores_that_are_not_finite_fail_their_chunk_alone(engine: NativeEngine) -> None:
     submitted(engine)
     noise = speech("flite").copy()
@@ -499,6 +563,30 @@ def test_a_chunk_that_can_never_fit_is_refused_alone(one_row: NativeEngine) -> N
     assert isinstance(failure, ChunkFailure)
     assert failure.code == "out_of_memory"
     assert texts(answers) == {"british": BRITISH}
+
+
+def test_a_chunk_with_more_tokens_than_the_model_has_positions_is_refused(
+    engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_model.NativeModel, "max_positions", 120)
+    engine.submit(("long", 0), chunk("british"))
+
+    failure = finished(engine)["long", 0]
+
+    assert isinstance(failure, ChunkFailure)
+    assert failure.code == "out_of_memory"
+
+
+def test_chunk_lengths_beyond_the_models_positions_end_the_start(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "model")
+
+    def shorten(config: dict[str, Any]) -> None:
+        config["thinker_config"]["text_config"]["max_position_embeddings"] = 512
+
+    edit_json(folder / "config.json", shorten)
+    with pytest.raises(EngineFailure, match="MAX_CHUNK_SECONDS") as refusal:
+        loaded(folder)
+    assert refusal.value.code == "unsupported_model"
 
 
 def test_live_work_displaces_a_file_which_then_starts_over(one_row: NativeEngine) -> None:

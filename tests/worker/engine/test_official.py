@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tests.worker.engine.checkpoint_folders import EMBEDDED, copied, edit_json, scrambled
 from worker.engine import placement
 from worker.engine.checkpoints import read_checkpoint
+from worker.engine.creation import create_engine
 from worker.engine.imports import import_modeling
 from worker.engine.interface import (
     Cancelled,
@@ -21,7 +22,6 @@ from worker.engine.interface import (
     EngineFailure,
     EngineSettings,
     LoadProgress,
-    create_engine,
 )
 from worker.engine.limits import output_token_limit
 from worker.engine.official import OfficialTransformersEngine

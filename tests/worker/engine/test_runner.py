@@ -169,13 +169,23 @@ def test_logprobs_are_those_of_the_chosen_tokens(runner: Runner) -> None:
     wanted = Choice(wants_logprob=True)
 
     picks, logprobs = runner.extend(
-        [prompt_run(0, PROMPTS[0], choice=wanted), prompt_run(1, PROMPTS[1])]
+        [
+            prompt_run(1, PROMPTS[1]),
+            *(prompt_run(slot, PROMPTS[slot], choice=wanted) for slot in (0, 2)),
+        ]
     ).read()
-    step = runner.decode([decode_row(0, PROMPTS[0], wanted), decode_row(1, PROMPTS[1])])
+    rows = [decode_row(slot, PROMPTS[slot], wanted) for slot in (0, 2)]
+    _, later = runner.decode([decode_row(1, PROMPTS[1]), *rows]).read()
 
-    assert len(picks) == len(logprobs) == len(step.read()[1]) == 2
-    # The likeliest of 211 tokens.
-    assert all(-6 < logprob < 0 for logprob in [*logprobs, *step.read()[1]])
+    assert len(picks) == len(logprobs) == len(later) == 3
+    assert logprobs[0] == later[0] == 0  # of slot 1, which wants none
+    for place, slot in ((1, 0), (2, 2)):
+        alone = tiny_runner()
+        _, own = alone.extend([prompt_run(slot, PROMPTS[slot], choice=wanted)]).read()
+        _, own_later = alone.decode([decode_row(slot, PROMPTS[slot], wanted)]).read()
+        assert -6 < own[0] < 0  # the likeliest of 211 tokens
+        assert (logprobs[place], later[place]) == pytest.approx((own[0], own_later[0]), abs=1e-4)
+    assert logprobs[1] != logprobs[2]
 
 
 def test_nobody_pays_for_logprobs_that_nobody_wants(runner: Runner) -> None:
@@ -281,6 +291,24 @@ def test_a_batch_that_ran_twice_has_fed_back_once(runner: Runner) -> None:
     runner._decode(table, ((first_row(0), PROMPTS[0] + 1),))
 
     assert runner.decode([decode_row(0, PROMPTS[0])]).read()[0] == expected[1:2]
+
+
+def test_memory_that_fails_behind_the_model_leaves_the_fed_token_alone(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = generated(tiny_runner(), (0,), steps=2)[0]
+    runner.extend([prompt_run(0, PROMPTS[0])])
+    row = decode_row(0, PROMPTS[0], Choice(wants_logprob=True))
+
+    def failing(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.engine.runner._logprobs", failing)
+        with pytest.raises(torch.OutOfMemoryError):
+            runner.decode([row])
+
+    assert runner.decode([row]).read()[0] == expected[1:2]
 
 
 def test_every_slot_has_its_own_newest_token(runner: Runner) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.worker.engine.checkpoint_folders import EMBEDDED
+from worker.engine.creation import create_engine
 from worker.engine.interface import (
     Cancelled,
     ChunkFailure,
@@ -18,7 +19,6 @@ from worker.engine.interface import (
     ChunkText,
     EngineFailure,
     EngineSettings,
-    create_engine,
 )
 from worker.engine.prompt import Prompter
 from worker.engine.vllm_backend import OfficialVllmEngine
