@@ -311,6 +311,30 @@ def test_memory_that_fails_behind_the_model_leaves_the_fed_token_alone(
     assert runner.decode([row]).read()[0] == expected[1:2]
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_small_decoder_runs_in_one_thread_and_the_encoder_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runner = tiny_runner(threads=2)
+
+    runner.encode([torch.randn(128, 100)])
+    assert torch.get_num_threads() == 2
+    runner.extend([prompt_run(0, PROMPTS[0])])
+    assert torch.get_num_threads() == 1
+    monkeypatch.setattr("worker.engine.runner.SMALL_DECODER", 0)
+    large = tiny_runner(threads=2)
+    large.extend([prompt_run(0, PROMPTS[0])])
+    large.decode([decode_row(0, PROMPTS[0])])
+    assert torch.get_num_threads() == 2
+
+
 def test_every_slot_has_its_own_newest_token(runner: Runner) -> None:
     slots = tuple(range(SLOTS))
     alone = [

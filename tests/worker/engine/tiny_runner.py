@@ -55,6 +55,7 @@ def tiny_runner(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     operations: Operations | None = None,
+    threads: int | None = None,
 ) -> Runner:
     """Random weights, alike for every device and type; every KV row holds NaN until written."""
     parameters = random_parameters(config, device=torch.device("cpu"), dtype=torch.float32)
@@ -65,6 +66,7 @@ def tiny_runner(
         slots=SLOTS,
         spare_row=0,
         graphs=graphs,
+        threads=threads,
     )
     for keys, values in runner.cache.layers:
         keys.fill_(torch.nan)
