@@ -11,7 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth import Gatekeeper
 from gateway.boundary import RequestBoundary, record_of
 from gateway.context import Gateway
+from gateway.error_shapes import ErrorShape, flat, silent
 from gateway.errors import MethodNotAllowed, NotFound, Unavailable
+from gateway.routes.asr_webservice import AsrWebserviceRoutes
+from gateway.routes import documentation
 from gateway.routes.health import (
     ALIVE_PATHS,
     LIVE_PATHS,
@@ -20,11 +23,24 @@ from gateway.routes.health import (
     HealthRoutes,
 )
 from gateway.routes.models import ModelRoutes
+from gateway.routes.predecessor import PredecessorRoutes
 from gateway.routes.transcriptions import TranscriptionRoutes
 from gateway.routes.translations import TranslationRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
 PROBE_METHODS = ("GET", "HEAD", "OPTIONS")
+PREFIXES = ("/v1", "")
+"""OpenAI has its routes under /v1; base URLs are also given without it."""
+ERROR_SHAPES: dict[str, ErrorShape] = {
+    "/asr": silent,
+    "/detect-language": silent,
+    **{f"{prefix}/audio/subtitles": flat("SUBTITLE_TIMEOUT") for prefix in PREFIXES},
+    **{
+        f"{prefix}/audio/transcriptions/stream": flat("TRANSCRIPTION_TIMEOUT")
+        for prefix in PREFIXES
+    },
+}
+"""Of the paths whose clients do not expect OpenAI's errors."""
 
 
 def build_app(gateway: Gateway) -> ASGIApp:
@@ -33,16 +49,21 @@ def build_app(gateway: Gateway) -> ASGIApp:
     gatekeeper = Gatekeeper(
         _with_our_errors(
             Router(
-                routes=[*_health_routes(gateway), *_api_routes(gateway)],
+                routes=all_routes(gateway),
                 redirect_slashes=False,
                 default=_not_found,
             )
         ),
         keys=settings.accepted_keys,
         allowed_origins=settings.allowed_origins,
-        open_paths=OPEN_PATHS,
+        open_paths=(*OPEN_PATHS, *documentation.DOCUMENTATION_PATHS),
     )
-    return RequestBoundary(gatekeeper)
+    return RequestBoundary(gatekeeper, ERROR_SHAPES)
+
+
+def all_routes(gateway: Gateway) -> list[Route]:
+    """Every path that is served."""
+    return [*_health_routes(gateway), *_api_routes(gateway), *_documentation_routes()]
 
 
 def build_overloaded_app(gateway: Gateway) -> ASGIApp:
@@ -56,7 +77,7 @@ def build_overloaded_app(gateway: Gateway) -> ASGIApp:
             raise Unavailable("Too many connections. Try again shortly.", code="queue_full")
         await probes(scope, receive, send)
 
-    return RequestBoundary(answer)
+    return RequestBoundary(answer, ERROR_SHAPES)
 
 
 def _health_routes(gateway: Gateway) -> list[Route]:
@@ -70,23 +91,39 @@ def _health_routes(gateway: Gateway) -> list[Route]:
     ]
 
 
+def _documentation_routes() -> list[Route]:
+    return [
+        Route("/openapi.json", documentation.description, methods=["GET"]),
+        Route("/docs", documentation.page, methods=["GET"]),
+    ]
+
+
 def _api_routes(gateway: Gateway) -> list[Route]:
-    """Under /v1 as OpenAI has them, and without it for base URLs given without it."""
     models = ModelRoutes(gateway)
     transcriptions = TranscriptionRoutes(gateway)
     translations = TranslationRoutes(gateway, transcriptions)
+    predecessor = PredecessorRoutes(gateway, transcriptions)
+    webservice = AsrWebserviceRoutes(gateway, transcriptions, translations)
     return [
-        route
-        for prefix in ("/v1", "")
-        for route in (
-            Route(
-                f"{prefix}/audio/transcriptions", _Endpoint(transcriptions.create), methods=["POST"]
-            ),
-            Route(f"{prefix}/audio/translations", _Endpoint(translations.create), methods=["POST"]),
-            Route(f"{prefix}/models", models.list, methods=["GET"]),
-            Route(f"{prefix}/models/{{model_id:path}}", models.get, methods=["GET"]),
-        )
+        _upload("/asr", webservice.asr),
+        _upload("/detect-language", webservice.detect_language),
+        *(
+            route
+            for prefix in PREFIXES
+            for route in (
+                _upload(f"{prefix}/audio/transcriptions", transcriptions.create),
+                _upload(f"{prefix}/audio/transcriptions/stream", predecessor.stream),
+                _upload(f"{prefix}/audio/subtitles", predecessor.subtitles),
+                _upload(f"{prefix}/audio/translations", translations.create),
+                Route(f"{prefix}/models", models.list, methods=["GET"]),
+                Route(f"{prefix}/models/{{model_id:path}}", models.get, methods=["GET"]),
+            )
+        ),
     ]
+
+
+def _upload(path: str, app: ASGIApp) -> Route:
+    return Route(path, _Endpoint(app), methods=["POST"])
 
 
 class _Endpoint:

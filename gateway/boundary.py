@@ -9,13 +9,14 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.error_shapes import ErrorShape, Failure, envelope
 from gateway.errors import ApiError, InternalError, RequestStalled, shutting_down
 from gateway.telemetry import event
 
@@ -54,6 +55,11 @@ class RequestRecord:
     details: dict[str, object] = field(default_factory=dict)
     """What a route adds, such as audio_seconds."""
 
+    @property
+    def public_id(self) -> str:
+        """The id the caller knows."""
+        return self.client_request_id or self.request_id
+
     @classmethod
     def of(cls, scope: Scope) -> "RequestRecord":
         headers = Headers(scope=scope)
@@ -76,10 +82,11 @@ def record_of(scope: MutableMapping[str, Any]) -> RequestRecord:
 
 
 class RequestBoundary:
-    """Wraps the whole app."""
+    """Wraps the whole app. `error_shapes`: by path, where errors are not OpenAI's envelope."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, error_shapes: Mapping[str, ErrorShape] | None = None) -> None:
         self._app = app
+        self._error_shapes = error_shapes or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,7 +95,8 @@ class RequestBoundary:
         # One spelling of each path, for the gatekeeper and the routes alike; never a redirect.
         scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         record = scope[SCOPE_KEY] = RequestRecord.of(scope)
-        exchange = _Exchange(record, scope, receive, send)
+        shape = self._error_shapes.get(scope["path"], envelope)
+        exchange = _Exchange(record, scope, receive, send, shape)
         started = time.monotonic()
         try:
             await self._answer(exchange)
@@ -118,9 +126,17 @@ class RequestBoundary:
 class _Exchange:
     """The two ASGI callables of one request, watched."""
 
-    def __init__(self, record: RequestRecord, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        record: RequestRecord,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        error_shape: ErrorShape,
+    ) -> None:
         self.record = record
         self.scope = scope
+        self._error_shape = error_shape
         self._receive = receive
         self._send = send
 
@@ -136,24 +152,22 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.record.status = message["status"]
-            name = self.record.client_request_id or self.record.request_id
-            own = ((b"x-request-id", name.encode("ascii")), *self.record.answer_headers)
+            name = self.record.public_id.encode("ascii")
+            own = ((b"x-request-id", name), *self.record.answer_headers)
             message = {**message, "headers": [*message.get("headers", ()), *own]}
         await self._send(message)
 
     async def refuse(self, error: ApiError) -> None:
-        """Answer with the envelope, unless an answer has begun (the connection then closes)."""
+        """Answer in the path's shape, unless an answer has begun (the connection then closes)."""
         if self.record.status is not None:
             return
-        body = error.body()
-        headers = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            **error.headers,
-        }
+        failure = Failure(error, self.record.method, self.record.public_id)
+        answer = self._error_shape(failure)
+        headers = {"content-length": str(len(answer.body)), **answer.headers}
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": error.status, "headers": encoded})
-        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+        start = {"type": "http.response.start", "status": answer.status, "headers": encoded}
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": answer.body, "more_body": True})
         if self.record.has_unread_body and not isinstance(error, RequestStalled):
             await self._discard_body()
         await self.send({"type": "http.response.body", "body": b""})

@@ -50,6 +50,27 @@ class BadRequest(ApiError):
     code = "invalid_value"
 
 
+class RecordingMissing(BadRequest):
+    """The body has no recording."""
+
+
+class RecordingEmpty(BadRequest):
+    """The recording has no byte."""
+
+
+class Unprocessable(BadRequest):
+    """A BadRequest, on paths whose clients expect this status."""
+
+    status = 422
+
+
+class NotOffered(ApiError):
+    """What is asked for exists elsewhere, but not on this server."""
+
+    status = 501
+    code = "unsupported"
+
+
 class Unauthorized(ApiError):
     """No key, or none of ours."""
 

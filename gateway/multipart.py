@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from gateway.errors import BadRequest, UnsupportedMediaType, UploadTooLarge
+from gateway.errors import (
+    BadRequest,
+    RecordingEmpty,
+    RecordingMissing,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024
@@ -38,6 +44,8 @@ class Form:
     """The text fields of one request, in order."""
 
     fields: tuple[tuple[str, str], ...] = ()
+    file_name: str = ""
+    """What the caller calls the recording: for the caller's eyes only, never a path."""
 
     def text(self, name: str) -> str | None:
         """The value of a field sent once; the last one where it was sent more often."""
@@ -58,7 +66,7 @@ def boundary_of(content_type: str) -> bytes:
     """The boundary a Content-Type header names; raises UnsupportedMediaType, BadRequest."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
-        raise UnsupportedMediaType("Send the recording as multipart/form-data, in the part `file`.")
+        raise UnsupportedMediaType("Send the recording as multipart/form-data.")
     boundary = options.get(b"boundary", b"")
     if not 1 <= len(boundary) <= MAX_BOUNDARY_BYTES:
         raise BadRequest(
@@ -77,10 +85,7 @@ class _Part:
     header_value: bytes = b""
     name: str | None = None
     content: bytearray = field(default_factory=bytearray)
-
-    @property
-    def is_file(self) -> bool:
-        return self.name == FILE_FIELD
+    is_file: bool = False
 
     @property
     def is_unread(self) -> bool:
@@ -91,8 +96,15 @@ class MultipartReader:
     """Feed it the body; afterwards `finish` gives the form."""
 
     def __init__(
-        self, boundary: bytes, *, write_file: Callable[[memoryview], None], max_file_bytes: int
+        self,
+        boundary: bytes,
+        *,
+        write_file: Callable[[memoryview], None],
+        max_file_bytes: int,
+        file_field: str = FILE_FIELD,
     ) -> None:
+        self._file_field = file_field
+        self._file_name = ""
         self._write_file = write_file
         self._max_file_bytes = max_file_bytes
         self.file_bytes: int | None = None
@@ -136,10 +148,16 @@ class MultipartReader:
         if not self._is_complete:
             raise BadRequest("The multipart body ends before its closing boundary.")
         if self.file_bytes is None:
-            raise BadRequest("The recording is missing: send it in the part `file`.", param="file")
+            raise RecordingMissing(
+                f"The recording is missing: send it in the part `{self._file_field}`.",
+                param=self._file_field,
+            )
         if self.file_bytes == 0:
-            raise BadRequest("The part `file` is empty: send a recording.", param="file")
-        return Form(tuple(self._fields))
+            raise RecordingEmpty(
+                f"The part `{self._file_field}` is empty: send a recording.",
+                param=self._file_field,
+            )
+        return Form(tuple(self._fields), self._file_name)
 
     def _on_part_begin(self) -> None:
         self._part = _Part()
@@ -163,16 +181,20 @@ class MultipartReader:
         if kind != b"form-data" or not 1 <= len(name) <= MAX_NAME_BYTES:
             raise BadRequest("A part of the multipart body lacks a usable name.")
         part.name = name.decode("utf-8", "replace")
+        part.is_file = part.name == self._file_field
         if part.is_file:
-            self._begin_file()
+            self._begin_file(options.get(b"filename", b""))
         elif b"filename" in options:
-            raise BadRequest("Send the recording in the part `file`, and no other files.")
+            raise BadRequest(
+                f"Send the recording in the part `{self._file_field}`, and no other files."
+            )
         elif len(self._fields) == MAX_FIELDS:
             raise BadRequest(f"A request has at most {MAX_FIELDS} fields.")
 
-    def _begin_file(self) -> None:
+    def _begin_file(self, name: bytes) -> None:
         if self.file_bytes is not None:
-            raise BadRequest("Send one recording a request.", param="file")
+            raise BadRequest("Send one recording a request.", param=self._file_field)
+        self._file_name = name.decode("utf-8", "replace")[:MAX_NAME_BYTES]
         self.file_bytes = 0
 
     def _on_part_data(self, received: bytes, start: int, end: int) -> None:
@@ -207,7 +229,7 @@ class MultipartReader:
     def _too_large(self) -> UploadTooLarge:
         return UploadTooLarge(
             f"The upload is larger than {self._max_file_bytes} bytes, the limit of this server.",
-            param="file",
+            param=self._file_field,
         )
 
 

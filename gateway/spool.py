@@ -48,6 +48,10 @@ class SpooledUpload:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.delete()
+
+    def delete(self) -> None:
+        """Remove the file and its finished chunks, where nobody needs them before the end."""
         self.close()
         for path in (self.path, self.chunks_path):
             path.unlink(missing_ok=True)

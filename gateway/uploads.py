@@ -1,27 +1,40 @@
 """Receives one upload: the recording streams to the spool, never whole in memory."""
 
 import asyncio
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from gateway.boundary import ClientGone
 from gateway.errors import RequestStalled, UnsupportedMediaType, UploadTooLarge
-from gateway.multipart import MAX_OVERHEAD_BYTES, Form, MultipartReader, boundary_of
-from gateway.spool import SpooledUpload
+from gateway.multipart import FILE_FIELD, MAX_OVERHEAD_BYTES, Form, MultipartReader, boundary_of
 
 SLOWEST_BYTES_PER_SECOND = 1024
 GRACE_SECONDS = 60.0
 """An upload may be slower than that for so long."""
 
 
+class FileSink(Protocol):
+    """What takes a recording while it arrives."""
+
+    def write(self, content: memoryview) -> None:
+        """Append; raises ApiError where it cannot be taken."""
+        ...
+
+    def close(self) -> None:
+        """No more writes."""
+        ...
+
+
 async def receive_form(
     scope: Scope,
     receive: Receive,
-    upload: SpooledUpload,
+    upload: FileSink,
     *,
     max_file_bytes: int,
     stall_timeout: float,
+    file_field: str = FILE_FIELD,
 ) -> Form:
     """Read a multipart body, its recording into `upload`, which is closed for reading then.
 
@@ -33,6 +46,7 @@ async def receive_form(
         boundary_of(headers.get("content-type", "")),
         write_file=upload.write,
         max_file_bytes=max_file_bytes,
+        file_field=file_field,
     )
     await _feed(reader, receive, stall_timeout)
     upload.close()

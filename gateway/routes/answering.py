@@ -1,7 +1,7 @@
 """The two ways in which a caller gets a transcript: whole, or as events while it is heard."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from starlette.types import Send
@@ -93,8 +93,17 @@ class StreamedAnswer:
     """Server-sent events. The status is sent with the first of them, so that what fails before
     has a status of its own; or with the first keep-alive comment, where that is due earlier."""
 
-    def __init__(self, events: Events, send: Send, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        events: Events,
+        send: Send,
+        headers: Mapping[str, str],
+        *,
+        failure: Callable[[ApiError], bytes] = failure,
+    ) -> None:
+        """`failure` makes the event that ends a stream whose work failed."""
         self._events = events
+        self._failure = failure
         self._open = OpenAnswer(send, {**STREAM_HEADERS, **headers})
 
     async def take(self, message: ChunkDone | Partial) -> None:
@@ -108,7 +117,7 @@ class StreamedAnswer:
     async def fail(self, error: ApiError) -> None:
         """See Answer."""
         if self._open.has_begun:
-            await self._open.write(failure(error))
+            await self._open.write(self._failure(error))
             await self._open.finish()
 
     async def finish(self, audio_seconds: float) -> None:

@@ -1,8 +1,8 @@
 """POST /v1/audio/transcriptions: one uploaded recording in, its transcript out."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
 from starlette.types import Receive, Scope, Send
 
@@ -10,11 +10,12 @@ from gateway.boundary import ClientGone, RequestRecord, record_of
 from gateway.context import Gateway
 from gateway.errors import ApiError, InternalError, from_failure, queue_full, shutting_down
 from gateway.memory import MemoryTrimmer
-from gateway.multipart import Form
+from gateway.multipart import FILE_FIELD, Form
 from gateway.routes.answering import Answer, PlainAnswer, StreamedAnswer
 from gateway.routes.answers import document_for, events_for, model_headers, request_for
 from gateway.routes.options import TranscriptionOptions, parse_options
-from gateway.uploads import receive_form, wait_for_disconnect
+from gateway.spool import SpooledUpload
+from gateway.uploads import FileSink, receive_form, wait_for_disconnect
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
 from protocol.transcription import ChunkDone, Final, Partial
 
@@ -46,24 +47,39 @@ class TranscriptionRoutes:
 
         Raises ApiError, and ClientGone as soon as the caller leaves; the work ends then too.
         """
-        self._refuse_early()
         record = record_of(scope)
+        async with self.received(scope, receive) as (upload, form):
+            options, answer = answer_to(form)
+            wanted = request_for(options, upload, request_id=record.request_id, owner=record.owner)
+            audio_seconds = await self._transcribe(wanted, answer, record, receive)
+        await answer.finish(audio_seconds)
+
+    @asynccontextmanager
+    async def received(
+        self,
+        scope: Scope,
+        receive: Receive,
+        *,
+        file_field: str = FILE_FIELD,
+        through: Callable[[SpooledUpload], FileSink] = lambda upload: upload,
+    ) -> AsyncIterator[tuple[SpooledUpload, Form]]:
+        """The request's recording and fields; the recording is gone when the context ends.
+
+        `through` makes what takes the recording to the spool. Raises ApiError and ClientGone.
+        """
+        self._refuse_early()
         settings = self._gateway.settings
         with self._memory.upload(), self._gateway.worker_client.expecting():
             async with self._gateway.spool.new_upload() as upload:
                 form = await receive_form(
                     scope,
                     receive,
-                    upload,
+                    through(upload),
                     max_file_bytes=settings.max_upload_bytes,
                     stall_timeout=settings.body_timeout,
+                    file_field=file_field,
                 )
-                options, answer = answer_to(form)
-                wanted = request_for(
-                    options, upload, request_id=record.request_id, owner=record.owner
-                )
-                audio_seconds = await self._transcribe(wanted, answer, record, receive)
-        await answer.finish(audio_seconds)
+                yield upload, form
 
     def _refuse_early(self) -> None:
         """Refuse before the body is read what would be refused after it."""
@@ -107,7 +123,7 @@ class TranscriptionRoutes:
         receive: Receive,
     ) -> float | ApiError:
         async with asyncio.TaskGroup() as tasks:
-            working = tasks.create_task(self._outcome(wanted, answer, record))
+            working = tasks.create_task(self.outcome(wanted, answer.take, record))
             leaving = tasks.create_task(wait_for_disconnect(receive))
             awake = tasks.create_task(answer.keep_awake())
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
@@ -117,17 +133,20 @@ class TranscriptionRoutes:
             raise ClientGone
         return working.result()
 
-    async def _outcome(
-        self, wanted: TranscriptionRequest, answer: Answer, record: RequestRecord
+    async def outcome(
+        self,
+        wanted: TranscriptionRequest,
+        take: Callable[[ChunkDone | Partial], Awaitable[None]],
+        record: RequestRecord,
     ) -> float | ApiError:
-        """The recording's length, or why there is no transcript: returned, since a task group
-        would wrap it."""
+        """The recording's length, when `take` has had all messages, or why there is no transcript:
+        returned, since a task group would wrap it. Does not watch whether the caller leaves."""
         audio_seconds = 0.0
         try:
             async with aclosing(self._gateway.worker_client.transcribe(wanted)) as messages:
                 async for message in messages:
                     if isinstance(message, ChunkDone | Partial):
-                        await answer.take(message)
+                        await take(message)
                     elif isinstance(message, Final):
                         audio_seconds = message.audio_seconds
                         record.details["audio_seconds"] = audio_seconds

@@ -47,7 +47,7 @@ class TranslationRoutes:
 
         Raises ApiError, and ClientGone as soon as the caller leaves; the work ends then too.
         """
-        translator = self._translator()
+        translator = self.translator()
 
         def answer_to(form: Form) -> tuple[TranscriptionOptions, Answer]:
             options, language = parse_translation(form)
@@ -60,7 +60,7 @@ class TranslationRoutes:
 
         await self._transcriptions.serve(scope, receive, answer_to)
 
-    def _translator(self) -> "Translator":
+    def translator(self) -> "Translator":
         """Raises BadRequest where no language model is set; loads the code for it at first use."""
         settings = self._gateway.settings
         needed = {
