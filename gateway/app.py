@@ -13,8 +13,8 @@ from gateway.boundary import RequestBoundary, record_of
 from gateway.context import Gateway
 from gateway.error_shapes import ErrorShape, flat, silent
 from gateway.errors import MethodNotAllowed, NotFound, Unavailable
-from gateway.routes.asr_webservice import AsrWebserviceRoutes
 from gateway.routes import documentation
+from gateway.routes.asr_webservice import AsrWebserviceRoutes
 from gateway.routes.health import (
     ALIVE_PATHS,
     LIVE_PATHS,
