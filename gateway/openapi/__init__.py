@@ -1,2 +1,3 @@
-"""The description of the API, and the page that shows it: both written by `python -m tools.openapi.write`
-and sent as they are."""
+"""The description of the API, and the page that shows it, as they are sent. Both are written by
+`python -m tools.openapi.write`.
+"""

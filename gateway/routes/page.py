@@ -15,6 +15,8 @@ code {{ background: #8882; padding: .1em .3em }}</style>
 {note}<p>{condition}</p>
 <p>Send a recording to <code>POST /v1/audio/transcriptions</code>, as to OpenAI's API:</p>
 <pre><code>curl -F file=@recording.mp3 http://HOST:PORT/v1/audio/transcriptions</code></pre>
+<p>The whole API: <a href="docs">/docs</a>, for programs
+<a href="openapi.json">/openapi.json</a>.</p>
 <p>State for programs: <code>/health</code>, <code>/livez</code>, <code>/readyz</code>.</p>
 </body>
 </html>

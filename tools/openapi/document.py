@@ -10,6 +10,8 @@ from tools.openapi.schemas import SCHEMAS
 OPENAPI = "3.1.0"
 TAGS = {
     "Transcription": "A recording in, its text out.",
+    "Other servers": "As clients of whisper-asr-webservice and jaaacki/qwen3-asr expect them, with "
+    "errors of their own.",
     "Models": "Asking never loads the model.",
     "Health": "No key is needed, `HEAD` and `OPTIONS` work as well, nothing is cached, and "
     "nothing wakes the model.",
@@ -19,17 +21,17 @@ INTRODUCTION = """\
 Speech to text with Qwen3-ASR on a machine of your own, for clients of OpenAI's API: base URL \
 `http://HOST:8000/v1`, any model name.
 
-A trailing slash changes nothing, and nothing is redirected. Paths that answer under other names \
-too list them in `x-aliases`. What OpenAI's API lacks is marked `x-extension`. Unknown fields are \
-ignored, as clients send many.
+A trailing slash changes nothing, and nothing is redirected. Where a path has other names, they \
+are its `x-aliases`. What OpenAI's API lacks is marked `x-extension`. Unknown fields are ignored, \
+as clients send many.
 
 List fields may be sent as `keywords[]`, `keywords`, `keywords[0]` or one JSON array; booleans as \
 `true`, `1`, `yes`, `on` or their opposites.
 
 Every answer has `x-request-id`: the caller's own where it sent one of at most 128 letters, \
-digits, `.`, `_`, `:`, `-`, else the server's. Every failure has one envelope, the schema `Error`. \
-A path that is not served is 404 `not_found`, another method than the path takes 405 \
-`method_not_supported`, and what is not HTTP/1.1 400 `invalid_http`.\
+digits, `.`, `_`, `:`, `-`, else the server's. Every failure has one envelope, the schema `Error`, \
+but on the routes of other servers. A path that is not served is 404 `not_found`, another method \
+than the path takes 405 `method_not_supported`, and what is not HTTP/1.1 400 `invalid_http`.\
 """
 KEYS = "Where the server's operator has set keys; else none is needed."
 HEADERS = {

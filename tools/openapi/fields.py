@@ -179,7 +179,7 @@ CUES = (
     ),
     Field(
         "max_cue_seconds",
-        {"type": "number", "minimum": 0.5, "maximum": 60, "default": USUAL.max_duration},
+        {"type": "number", "minimum": 0.5, "maximum": 60, "default": 7},
         "How long a subtitle is on screen at most; not below `min_cue_seconds`.",
         is_ours=True,
     ),

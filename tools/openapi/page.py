@@ -125,7 +125,7 @@ class Page:
         parts = [
             f'<summary><b class="s{status[0]}">{status}</b> {inline(first)}</summary>',
             prose(rest),
-            *(self._content(kind, each) for kind, each in answer["content"].items()),
+            *(self._content(kind, each) for kind, each in answer.get("content", {}).items()),
             f"<p>Headers: {headers}</p>" if headers else "",
         ]
         opened = " open" if status == "200" else ""
@@ -143,7 +143,7 @@ class Page:
             *(
                 _example(example)
                 for name in _names(schema)
-                if name != "Error"
+                if name not in ("Error", "FlatError")
                 for example in self._schema(name).get("examples", ())
             ),
         ]
@@ -252,7 +252,7 @@ def _notes(schema: Described) -> list[str]:
     notes = []
     choices = schema.get("enum", schema.get("items", {}).get("enum"))
     if choices is not None:
-        notes.append("one of " + " ".join(f"<code>{_value(each)}</code>" for each in choices))
+        notes.append("one of " + ", ".join(f"<code>{_value(each)}</code>" for each in choices))
     if "const" in schema:
         notes.append(f"<code>{_value(schema['const'])}</code>")
     if "minimum" in schema and "maximum" in schema:

@@ -1,19 +1,27 @@
 """Every path: its operations, their parameters and answers."""
 
-from collections.abc import Iterable
-from typing import Any
-
 from gateway.routes.health import LIVE_PATHS, READY_PATHS
 from gateway.routes.models import ALIASES
+from tools.openapi import other_fronts
 from tools.openapi.errors import FOR_ALL, FOR_TRANSLATIONS, FOR_UPLOADS, error_answers
 from tools.openapi.errors import error_content as errors
-from tools.openapi.fields import TRANSCRIPTION, TRANSLATION, Field, form_schema
+from tools.openapi.fields import TRANSCRIPTION, TRANSLATION
+from tools.openapi.parts import (
+    JSON,
+    MODEL,
+    SRT_EXAMPLE,
+    VTT_EXAMPLE,
+    Described,
+    answer,
+    json_answer,
+    open_to_all,
+    operation,
+    path,
+    plain,
+    upload,
+)
 from tools.openapi.schemas import either, to
 
-Described = dict[str, Any]
-JSON = "application/json"
-REQUEST_ID = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
-MODEL = {"x-model": {"$ref": "#/components/headers/Model"}}
 EVENTS_EXAMPLE = """\
 data: {"type":"transcript.text.delta","delta":"zero one"}
 
@@ -25,61 +33,11 @@ data: {"type":"transcript.text.done","text":"zero one","language":"English","lan
 data: [DONE]
 
 """
-SRT_EXAMPLE = "1\n00:00:00,100 --> 00:00:01,800\nzero one\n\n"
-VTT_EXAMPLE = "WEBVTT\n\n00:00:00.100 --> 00:00:01.800\nzero one\n\n"
 EVENTS = {
     "schema": {"type": "string", "description": "One `data:` line an event, a blank line behind."},
     "x-item-schema": either("DeltaEvent", "SpokenSegment", "DoneEvent", "ErrorEvent"),
     "example": EVENTS_EXAMPLE,
 }
-
-
-def operation(
-    tag: str, name: str, summary: str, text: str, responses: Described, **more: Any
-) -> Described:
-    """One method of a path."""
-    return {
-        "tags": [tag],
-        "operationId": name,
-        "summary": summary,
-        "description": text,
-        **more,
-        "responses": responses,
-    }
-
-
-def answer(text: str, content: Described, headers: Described | None = None) -> Described:
-    """An answer that went well."""
-    return {"description": text, "headers": {**REQUEST_ID, **(headers or {})}, "content": content}
-
-
-def json_answer(text: str, schema: Described) -> Described:
-    """The same with JSON alone."""
-    return answer(text, {JSON: {"schema": schema}})
-
-
-def plain(example: str, text: str) -> Described:
-    """Text that is no JSON."""
-    return {"schema": {"type": "string", "description": text}, "example": example}
-
-
-def upload(fields: tuple[Field, ...]) -> Described:
-    """The body of a request with a recording."""
-    content = {"multipart/form-data": {"schema": form_schema(fields)}}
-    return {"required": True, "content": content}
-
-
-def path(aliases: Iterable[str] = (), **operations: Described) -> Described:
-    """A path, and the other ones that do the same."""
-    others = list(aliases)
-    return {**({"x-aliases": others} if others else {}), **operations}
-
-
-def open_to_all(*arguments: Any, **more: Any) -> Described:
-    """An operation that takes no key."""
-    return operation(*arguments, security=[], **more)
-
-
 TRANSCRIBED = answer(
     "The transcript, in the format that was asked for. A recording without speech is no error: "
     "its text is empty, and it has no cues.",
@@ -232,6 +190,7 @@ PAGE = open_to_all(
 PATHS: Described = {
     "/v1/audio/transcriptions": path(("/audio/transcriptions",), post=TRANSCRIPTIONS),
     "/v1/audio/translations": path(("/audio/translations",), post=TRANSLATIONS),
+    **other_fronts.PATHS,
     "/v1/models": path(("/models",), get=MODEL_LIST),
     "/v1/models/{model_id}": path(("/models/{model_id}",), get=MODEL_BY_ID),
     LIVE_PATHS[0]: path(LIVE_PATHS[1:], get=LIVE),

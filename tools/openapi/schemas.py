@@ -396,4 +396,72 @@ HEALTH: Schema = {
         },
     ),
 }
-SCHEMAS: Schema = {**TRANSCRIPTS, **EVENTS, **PARTS, **MODELS, **HEALTH, "Error": ERROR}
+OTHER_FRONTS: Schema = {
+    "DetectedLanguage": {
+        "type": "object",
+        "description": "The language most of the speech is in; empty where none was heard.",
+        "properties": {
+            "detected_language": of(
+                "string",
+                "English name in lower case.",
+                enum=[name.lower() for name in NAMES],
+            ),
+            "language_code": {"type": "string"},
+            "confidence": of("number", "Share of the speech heard in it.", minimum=0, maximum=1),
+        },
+        "examples": [{"detected_language": "english", "language_code": "en", "confidence": 0.98}],
+    },
+    "ChunkEvent": record(
+        "An event of jaaacki/qwen3-asr's stream: the text of a chunk.",
+        "text language is_final",
+        {
+            "text": {"type": "string"},
+            "language": of("string", "English name."),
+            "is_final": of("boolean", "Whether it is the last chunk."),
+            "chunk_index": {
+                **COUNT,
+                "description": "Not where the whole recording lasts 5 s or less.",
+            },
+        },
+    ),
+    "StreamEnd": record(
+        "The last event of that stream.", "done", {"done": of("boolean", "Always.", const=True)}
+    ),
+    "StreamError": record(
+        "The event that ends that stream where its work failed.",
+        "code message statusCode",
+        {
+            "code": constant("SSE_STREAM_ERROR"),
+            "message": {"type": "string"},
+            "statusCode": {"type": "integer", "const": 500},
+        },
+    ),
+    "FlatError": record(
+        "A failure as jaaacki/qwen3-asr writes it.",
+        "code message statusCode context",
+        {
+            "code": {"type": "string"},
+            "message": of("string", "Says what to do."),
+            "statusCode": of("integer", "That of the answer."),
+            "context": record("Where to look.", "requestId", {"requestId": {"type": "string"}}),
+            "detail": of("array", "Where the recording is missing, as FastAPI says it.", items={}),
+        },
+        examples=[
+            {
+                "code": "EMPTY_AUDIO",
+                "message": "The part `file` is empty: send a recording.",
+                "statusCode": 400,
+                "context": {"requestId": "req_1"},
+            }
+        ],
+    ),
+}
+SCHEMAS: Schema = {
+    **TRANSCRIPTS,
+    **EVENTS,
+    **PARTS,
+    **OTHER_FRONTS,
+    **MODELS,
+    **HEALTH,
+    "Error": ERROR,
+}
