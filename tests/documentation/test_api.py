@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.multipart import Form
+from gateway.routes.asr_webservice import OUTPUTS
 from gateway.routes.options import FORMATS, parse_options
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text("utf-8")
@@ -36,4 +37,9 @@ def test_every_field_that_is_read_has_a_place_on_the_page() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_has_a_place_on_the_page(name: str) -> None:
+    assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_every_output_of_asr_has_a_place_on_the_page(name: str) -> None:
     assert f"`{name}`" in PAGE
