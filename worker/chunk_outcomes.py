@@ -1,11 +1,11 @@
 """The engine's answer -> what a chunk's text, segments and tokens are. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from protocol.transcription import Nats, Segment, Token
+from protocol.transcription import Nats, Token
 from worker.chunk_tasks import ChunkTask
 from worker.engine.interface import ChunkText
+from worker.recordings import ChunkOutcome
 from worker.segments import segments_of
 from worker.text.context_echo import is_copy_of_context
 from worker.text.repetition import repair_repetitions
@@ -13,19 +13,6 @@ from worker.text.scripts import is_unspaced
 
 TAIL_CHARACTERS = 200
 """Of a chunk's text that the next one may get as context."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkOutcome:
-    """What inference (or the lack of need for it) gave for one chunk."""
-
-    language: str | None = None
-    text: str = ""
-    prompt_tokens: int = 0
-    audio_tokens: int = 0
-    output_tokens: int = 0
-    segments: tuple[Segment, ...] = ()
-    tokens: tuple[Token, ...] = ()
 
 
 def is_echo(task: ChunkTask, answer: ChunkText) -> bool:

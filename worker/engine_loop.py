@@ -23,12 +23,11 @@ from protocol.transcription import (
     Transcribe,
 )
 from worker.audio.chunking import Chunk
-from worker.chunk_outcomes import ChunkOutcome
 from worker.clock import Clock, monotonic
 from worker.engine.interface import ChunkFailure, ChunkKey, ChunkText, Engine
 from worker.feeding import ChunkCut, CutAll, Feeder, FeedEvent, FeedingFailed, FeedingTools, Moved
 from worker.partials import PartialTexts
-from worker.recordings import ChunkSpan, CutDifferently, Recording
+from worker.recordings import ChunkOutcome, ChunkSpan, CutDifferently, Recording
 from worker.unfinished_chunks import ToldOtherwise, UnfinishedChunks
 
 logger = logging.getLogger(__name__)

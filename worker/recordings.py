@@ -8,8 +8,15 @@ from dataclasses import dataclass, replace
 
 from protocol.codec import packed_bytes
 from protocol.limits import MAX_FRAME_BYTES, SAMPLE_RATE
-from protocol.transcription import ChunkDone, Final, Progress, Stage, Transcribe
-from worker.chunk_outcomes import ChunkOutcome
+from protocol.transcription import (
+    ChunkDone,
+    Final,
+    Progress,
+    Segment,
+    Stage,
+    Token,
+    Transcribe,
+)
 
 PROGRESS_INTERVAL = 1.0
 """Seconds between two Progress messages of one request."""
@@ -21,6 +28,19 @@ class ChunkSpan:
 
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkOutcome:
+    """What inference (or the lack of need for it) gave for one chunk."""
+
+    language: str | None = None
+    text: str = ""
+    prompt_tokens: int = 0
+    audio_tokens: int = 0
+    output_tokens: int = 0
+    segments: tuple[Segment, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 class CutDifferently(Exception):

@@ -12,9 +12,10 @@ import numpy as np
 
 from protocol.transcription import Transcribe
 from worker.audio.chunking import Chunk, Samples, is_faint
-from worker.chunk_outcomes import ChunkOutcome, is_echo, joined, outcome_of, tail_of
+from worker.chunk_outcomes import is_echo, joined, outcome_of, tail_of
 from worker.chunk_tasks import ChunkTask
 from worker.engine.interface import ChunkRequest, ChunkText
+from worker.recordings import ChunkOutcome
 from worker.segments import SpeechSpan
 from worker.text.context_echo import is_copy_of_context
 

@@ -243,8 +243,9 @@ async def test_client_that_reads_slowly_keeps_its_connection_as_long_as_it_reads
 ) -> None:
     async with large_answer(tmp_path, "close") as (server, client):
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*server.server.requests_in_flight)
         (connection,) = server.server.connections
+        while not connection.transport.get_write_buffer_size():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # until the answer fills what the client does not read
         size = connection.transport.get_write_buffer_size()
         while connection.transport.get_write_buffer_size() == size:
             await loop.sock_recv(client, 65_536)

@@ -5,9 +5,9 @@ import pytest
 from protocol import codec
 from protocol.limits import MAX_FRAME_BYTES
 from protocol.transcription import ChunkDone, Final, Nats, Segment, Stage, Token, Transcribe, Word
-from worker.chunk_outcomes import ChunkOutcome
 from worker.recordings import (
     PROGRESS_INTERVAL,
+    ChunkOutcome,
     ChunkSpan,
     CutDifferently,
     Recording,
