@@ -162,8 +162,14 @@ async def test_certificate_that_the_environment_names_is_trusted() -> None:
 
 
 async def test_plain_http_behind_an_https_address_is_told(outbound: Outbound) -> None:
-    async with web_server(lambda request: Reply()) as server:
-        told = await failure(outbound, server.url.replace("http:", "https:"))
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with asyncio.timeout(DEADLINE), await asyncio.start_server(refuse, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        told = await failure(outbound, f"https://127.0.0.1:{port}")
 
     assert told.reason in (Reason.CERTIFICATE, Reason.BROKEN_OFF)
 
