@@ -1,7 +1,7 @@
 """A client library in a process of its own, told what to call in lines of JSON.
 
-A call is {"do", "server", "file", "as", "fields"}; its outcome is {"value"}, {"events"} or
-{"error"}, with "attempts": what was sent and answered, one entry for every HTTP request.
+A call is {"do", "server", "file", "as", "started", "fields"}; its outcome is {"value"}, {"events"}
+or {"error"}, with "attempts": what was sent and answered, one entry for every HTTP request.
 """
 
 import json
@@ -45,11 +45,15 @@ class Driver:
         file_as: str = "stream",
         key: str = "any",
         max_retries: int = 0,
+        started: Path | None = None,
         **fields: object,
     ) -> dict[str, Any]:
-        """What came of it. A file goes `as` an open `stream` or as `bytes`."""
+        """What came of it. A file goes as an open `stream` or as `bytes`; `started` is made at the
+        first event of a stream.
+        """
         server = {"url": f"http://127.0.0.1:{port}/v1", "key": key, "max_retries": max_retries}
         call = {"do": do, "server": server, "file": file and str(file), "as": file_as}
+        call["started"] = started and str(started)
         with self._busy:
             outcome: dict[str, Any] = json.loads(self._ask(json.dumps({**call, "fields": fields})))
         assert "fault" not in outcome, outcome["fault"]

@@ -17,7 +17,7 @@ async function ask(call, attempts) {
   const { audio } = openai;
   const resource = call.do === 'translate' ? audio.translations : audio.transcriptions;
   const answer = await resource.create({ file: await content(call), ...call.fields });
-  if (call.fields.stream) return { events: await collected(answer) };
+  if (call.fields.stream) return { events: await collected(answer, call.started) };
   return { value: answer, class: typeof answer, request_id: answer._request_id };
 }
 
@@ -26,9 +26,13 @@ async function content(call) {
   return toFile(await fs.promises.readFile(call.file), path.basename(call.file));
 }
 
-async function collected(iterable) {
+// All of them. A file `started` is made when the first is there.
+async function collected(iterable, started) {
   const items = [];
-  for await (const item of iterable) items.push(item);
+  for await (const item of iterable) {
+    if (started && !items.length) fs.writeFileSync(started, '');
+    items.push(item);
+  }
   return items;
 }
 

@@ -65,9 +65,19 @@ def ask(openai_client: openai.OpenAI, call: dict[str, Any]) -> dict[str, Any]:
         content = file if call["as"] == "stream" else file.read()
         answer = resource.create(file=content, **arguments(resource.create, call["fields"]))
         if call["fields"].get("stream"):
-            return {"events": [plain(event) for event in answer]}
+            return {"events": events(answer, call["started"])}
     identity = getattr(answer, "_request_id", None)
     return {"value": plain(answer), "class": type(answer).__name__, "request_id": identity}
+
+
+def events(stream: Any, started: str | None) -> list[Any]:
+    """All of them. A file `started` is made when the first is there."""
+    found = []
+    for event in stream:
+        if started and not found:
+            open(started, "x").close()
+        found.append(plain(event))
+    return found
 
 
 def arguments(method: Any, fields: dict[str, Any]) -> dict[str, Any]:
