@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from protocol.environment import (
+    BadSettings,
     byte_count,
     choice,
     comma_list,
@@ -34,10 +35,6 @@ WITHOUT_EFFECT = frozenset(
         "QUANTIZE",
         "SSE_CHUNK_SECONDS",
         "SSE_OVERLAP_SECONDS",
-        "SUBTITLE_MAX_DURATION",
-        "SUBTITLE_MIN_DURATION",
-        "SUBTITLE_MIN_GAP",
-        "SUBTITLE_PAUSE_THRESHOLD",
         "WORKER_HOST",
         "WORKER_PORT",
         "WS_BUFFER_SIZE",
@@ -164,11 +161,23 @@ class Settings:
     """Key for that language model, where it asks for one."""
     translate_model: str | None = setting("TRANSLATE_MODEL", None, one_line)
     """Name of that language model."""
+    subtitle_max_duration: float = setting("SUBTITLE_MAX_DURATION", 7.0, number(0.5, 60))
+    """Seconds a subtitle of /v1/audio/subtitles is on screen at most."""
+    subtitle_min_duration: float = setting("SUBTITLE_MIN_DURATION", 0.833, number(0.1, 10))
+    """And at least, where the next one leaves the time."""
+    subtitle_min_gap: float = setting("SUBTITLE_MIN_GAP", 0.083, number(0, 1))
+    """Seconds between two of them."""
+    subtitle_pause_threshold: float = setting("SUBTITLE_PAUSE_THRESHOLD", 0.5, number(0.1, 60))
+    """Seconds of silence that end one."""
     worker_link: str = setting("WORKER_LINK", "ipc", link_setting)
     """`ipc` (sockets in DATA_DIR), or tcp://HOST:PORT for workers on other hosts."""
     worker_link_keys: Path | None = setting("WORKER_LINK_KEYS", None, folder)
     """Folder with the keys of a tcp link."""
     log_level: str = setting("LOG_LEVEL", "info", choice("debug", "info", "warning", "error"))
+
+    def __post_init__(self) -> None:
+        if self.subtitle_min_duration > self.subtitle_max_duration:
+            raise BadSettings("SUBTITLE_MIN_DURATION: must not exceed SUBTITLE_MAX_DURATION")
 
     @property
     def accepted_keys(self) -> tuple[ApiKey, ...]:

@@ -12,11 +12,10 @@ from gateway.routes.answering import Answer, PlainAnswer, StreamedAnswer
 from gateway.routes.answers import document_for, model_headers
 from gateway.routes.options import TranscriptionOptions, parse_options
 from gateway.routes.transcriptions import TranscriptionRoutes
+from gateway.settings import Settings
 
 MODES = ("accurate", "fast")
 """Both are made alike: words are as exact as they can be in either."""
-PAUSE = 0.5
-"""Seconds of silence that end a cue there."""
 SUBTITLE_FIELDS = ("file", "language", "mode", "max_line_chars")
 STREAM_FIELDS = ("file", "language", "return_timestamps")
 
@@ -43,9 +42,10 @@ class PredecessorRoutes:
         """SubRip. Raises as TranscriptionRoutes.serve does."""
 
         def answer_to(form: Form) -> tuple[TranscriptionOptions, Answer]:
-            options = parse_subtitles(form)
+            settings = self._gateway.settings
+            options = _by_rules_of(settings, parse_subtitles(form))
             headers = {
-                **model_headers(self._gateway.settings),
+                **model_headers(settings),
                 "content-disposition": 'attachment; filename="subtitles.srt"',
             }
             return options, PlainAnswer(document_for(options), send, headers, keepalive=0.0)
@@ -58,8 +58,17 @@ def parse_subtitles(form: Form) -> TranscriptionOptions:
     if (form.text("mode") or MODES[0]).strip().lower() not in MODES:
         raise BadRequest("mode is accurate or fast.", param="mode", code="INVALID_MODE")
     fields = _only(form, SUBTITLE_FIELDS).fields
-    options = parse_options(Form((*fields, ("response_format", "srt"))))
-    return replace(options, cue_rules={**options.cue_rules, "pause": PAUSE})
+    return parse_options(Form((*fields, ("response_format", "srt"))))
+
+
+def _by_rules_of(settings: Settings, options: TranscriptionOptions) -> TranscriptionOptions:
+    rules = {
+        "min_duration": settings.subtitle_min_duration,
+        "max_duration": settings.subtitle_max_duration,
+        "gap": settings.subtitle_min_gap,
+        "pause": settings.subtitle_pause_threshold,
+    }
+    return replace(options, cue_rules={**options.cue_rules, **rules})
 
 
 def _only(form: Form, names: tuple[str, ...]) -> Form:

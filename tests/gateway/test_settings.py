@@ -178,3 +178,10 @@ def test_language_models_key_is_kept_out_of_sight() -> None:
     with pytest.raises(BadSettings, match="OPENAI_API_KEY: is of printable ASCII") as caught:
         read_settings(Settings, {"OPENAI_API_KEY": "sk secret"})
     assert "secret" not in str(caught.value)
+
+
+def test_subtitle_times_that_contradict_each_other_stop_the_start() -> None:
+    environment = {"SUBTITLE_MIN_DURATION": "5", "SUBTITLE_MAX_DURATION": "3"}
+
+    with pytest.raises(BadSettings, match="SUBTITLE_MIN_DURATION"):
+        read_settings(Settings, environment)

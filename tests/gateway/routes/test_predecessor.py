@@ -1,5 +1,6 @@
 """The routes that only jaaacki/qwen3-asr has, on real sockets, by its contract."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,31 @@ async def test_subtitles_are_srt_by_the_predecessors_rules(tmp_path: Path, mode:
     assert all(len(line) <= 15 for cue in cues for line in cue.content.split("\n"))
     # A pause of 0.55 s ends a cue here, and only here: elsewhere 0.6 s do.
     assert cues[-1].content == "six"
+
+
+async def test_operators_rules_for_subtitles_are_followed(tmp_path: Path) -> None:
+    segments = [segment("one two three four", 0.0, 4.0), segment("five six", 4.55, 6.0)]
+    client = FakeWorkerClient(
+        chunk_done("one two three four five six", end=96_000, segments=segments),
+        final(audio_seconds=6.0),
+    )
+    rules = {
+        "subtitle_max_duration": 2.0,
+        "subtitle_min_duration": 0.5,
+        "subtitle_min_gap": 0.25,
+        "subtitle_pause_threshold": 5.0,
+    }
+
+    async with running_server(tmp_path, client, **rules) as server:
+        answer = await server.upload(file_part(), path=SUBTITLES)
+
+    cues = list(srt.parse(answer.body.decode()))
+    gaps = [
+        (later.start - earlier.end).total_seconds() for earlier, later in itertools.pairwise(cues)
+    ]
+    assert len(cues) > 2
+    assert all((cue.end - cue.start).total_seconds() <= 2 for cue in cues)
+    assert all(gap >= 0.25 for gap in gaps)
 
 
 async def test_silence_is_an_empty_file(tmp_path: Path) -> None:
