@@ -16,6 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / "build" / "clients"
+LOG = "installation.log"
 TIME_LIMIT = 30.0
 """Seconds an installation may take; those here take 3 to 12. Two installers that hang: a minute."""
 
@@ -56,7 +57,8 @@ class Environments:
             make(pins, unfinished)
             unfinished.rename(folder)  # a virtual environment moves well: nothing in it is a script
         except NotAvailable as reason:
-            self.failures[tool] = f"{tool} could not install {name}: {reason}"
+            log = (unfinished / LOG).rename(self.cache / f"{tool}.log")
+            self.failures[tool] = f"{tool} could not install {name}: {reason}; see {log.name}"
             raise NotAvailable(self.failures[tool]) from None
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -76,8 +78,7 @@ class Environments:
         self._run(["npm", "ci", *options.split()], folder)
 
     def _run(self, command: Sequence[str], folder: Path) -> None:
-        log = folder / "installation.log"
-        with log.open("wb") as output:
+        with (folder / LOG).open("wb") as output:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder
             )
@@ -88,7 +89,7 @@ class Environments:
                 process.wait()
                 raise NotAvailable(f"not done after {self.time_limit:g} s") from None
         if status != 0:
-            raise NotAvailable(" ".join(log.read_text(errors="replace").split())[-300:])
+            raise NotAvailable(f"it ended with {status}")
 
 
 def _fingerprint(pins: Path) -> str:

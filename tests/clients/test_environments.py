@@ -55,12 +55,16 @@ def test_a_registry_that_hangs_is_given_up_and_not_asked_again(
     assert calls(installer) == 1
 
 
-def test_what_an_installation_leaves_half_done_is_removed(installer: Path, tmp_path: Path) -> None:
+def test_of_an_installation_that_fails_only_its_log_is_kept(
+    installer: Path, tmp_path: Path
+) -> None:
     does(installer, "mkdir node_modules; echo registry is away >&2; exit 1")
-    with pytest.raises(NotAvailable, match="registry is away"):
+    with pytest.raises(NotAvailable, match=r"npm could not install openai_node_6: .*npm\.log"):
         environments(tmp_path).node("openai_node_6")
 
-    assert list((tmp_path / "cache").iterdir()) == []
+    [log] = (tmp_path / "cache").iterdir()
+    assert log.name == "npm.log"
+    assert log.read_text() == "registry is away\n"
 
 
 def test_without_node_its_clients_are_not_available(
