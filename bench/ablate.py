@@ -16,8 +16,6 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-import torch
-
 from bench.engines import (
     Outcome,
     chunk_seconds,
@@ -86,7 +84,9 @@ def switches(chosen: Setting, engine: Any) -> Iterator[tuple[str, Switch]]:
         compiled = CompiledOperations(plain)
         yield "elementwise compiled", lambda: _set(decoder, "_operations", compiled)
         if chosen.threads > 1:
-            yield "one thread", lambda: _threads(1)
+            yield "one thread", lambda: _set(runner, "_threads", (1, 1))
+            every = (chosen.threads, chosen.threads)
+            yield "the decoder in all threads", lambda: _set(runner, "_threads", every)
 
 
 def paces(chosen: Setting, engine: Any, at_once: int, count: int) -> Table:
@@ -169,16 +169,6 @@ def _both(
 def _read_at_once() -> Iterator[None]:
     with patch.object(NativeModel, "reads_behind", 0):
         yield
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 if __name__ == "__main__":

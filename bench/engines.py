@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from bench import models
+from bench.measuring import reset_threads
 from bench.options import Setting
 from worker.engine import native_model
 from worker.engine.checkpoints import Checkpoint
@@ -194,6 +195,7 @@ class _Open:
 
 def closed_loop(engine: Engine, recordings: Sequence[Recording], at_once: int) -> Outcome:
     """All recordings, so many in work at any time, each as far ahead as the server cuts."""
+    reset_threads()
     waiting = deque(recordings)
     open_ones: dict[str, _Open] = {}
     outcome = Outcome()

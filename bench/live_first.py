@@ -26,7 +26,7 @@ from bench.engines import (
     recording,
     text_of,
 )
-from bench.measuring import PASSES, percentile
+from bench.measuring import PASSES, percentile, reset_threads
 from bench.options import Setting, parser, setting
 from bench.report import Table
 from bench.throughput import installed
@@ -134,6 +134,7 @@ def measured(
 
 def run(engine: Any, arrivals: list[Arrival], load: Load | None) -> Outcome:
     """All requests once, beside a load or, without one, each alone."""
+    reset_threads()
     if load is None:
         return idle(engine, arrivals)
     if engine.name == "native":

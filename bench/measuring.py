@@ -41,11 +41,13 @@ class Timing:
 def interleaved(cases: Sequence[Case], rounds: int) -> dict[str, Timing]:
     """Each case once unmeasured, then A, B, A, B, ... for so many rounds in each of two passes."""
     for case in cases:
+        reset_threads()
         case.run()
     timings = {case.name: Timing() for case in cases}
     for number in range(PASSES):
         for _ in range(rounds):
             for case in cases:
+                reset_threads()
                 timings[case.name].passes[number] += case.run()
     return timings
 
@@ -66,6 +68,21 @@ def repeated(
         return seconds
 
     return run
+
+
+_threads: list[int] = []
+
+
+def use_threads(count: int) -> None:
+    """So many threads of the CPU, for every case anew."""
+    _threads[:] = [count]
+    reset_threads()
+
+
+def reset_threads() -> None:
+    """The native engine gives a small decoder one thread: the next case begins with all again."""
+    if _threads:
+        torch.set_num_threads(_threads[0])
 
 
 def synchronise(device: torch.device) -> None:

@@ -118,6 +118,7 @@ def make_runner(
         slots=slots,
         spare_row=kv_rows,
         graphs=GraphCache() if with_graphs else None,
+        threads=torch.get_num_threads(),
     )
     for keys, values in runner.cache.layers:
         keys.normal_()

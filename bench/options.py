@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from bench.measuring import use_threads
 from bench.models import MODELS
 from bench.report import Report
 from worker.engine.placement import choose_device, choose_dtype
@@ -47,7 +48,7 @@ def parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
 
 def setting(script: str, arguments: argparse.Namespace) -> Setting:
     """Prints what the figures depend on. The model is embedded on a CPU and 0.6b on a GPU."""
-    torch.set_num_threads(arguments.threads)
+    use_threads(arguments.threads)
     device = choose_device(arguments.device)
     model = arguments.model or ("0.6b" if device.type == "cuda" else "embedded")
     report = Report(script, device, arguments.json)
