@@ -28,17 +28,23 @@ as clients send many.
 List fields may be sent as `keywords[]`, `keywords`, `keywords[0]` or one JSON array; booleans as \
 `true`, `1`, `yes`, `on` or their opposites.
 
-Every answer has `x-request-id`: the caller's own where it sent one of at most 128 letters, \
-digits, `.`, `_`, `:`, `-`, else the server's. Every failure has one envelope, the schema `Error`, \
-but on the routes of other servers. A path that is not served is 404 `not_found`, another method \
-than the path takes 405 `method_not_supported`, and what is not HTTP/1.1 400 `invalid_http`.\
+Every answer to a request that could be read has `x-request-id`: the caller's own where it sent \
+one of at most 128 letters, digits, `.`, `_`, `:`, `-`, else the server's. Every failure has one \
+envelope, the schema `Error`, but on the routes of other servers. A path that is not served is 404 \
+`not_found`, another method than the path takes 405 `method_not_supported`. A head that is not \
+HTTP/1.1, or of more than 64 KiB, is 400 `invalid_http`, on every route with the envelope.\
 """
 KEYS = "Where the server's operator has set keys; else none is needed."
+REQUEST_ID = {
+    "description": "The caller's own id of the request, else the server's. Its log has both.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
+}
 HEADERS = {
-    "RequestId": {
-        "required": True,
-        "description": "The caller's own id of the request, else the server's. Its log has both.",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,128}$"},
+    "RequestId": {"required": True, **REQUEST_ID},
+    "OptionalRequestId": {
+        **REQUEST_ID,
+        "description": "As RequestId; not where the request's head was not HTTP/1.1, or did not "
+        "arrive whole.",
     },
     "Model": {
         "required": True,

@@ -120,8 +120,15 @@ def error_content(codes: list[str]) -> dict[str, Any]:
     return {"allOf": [{"$ref": "#/components/schemas/Error"}, narrowed]}
 
 
+def request_id(status: int) -> str:
+    """The header of an error: what is no HTTP, or never arrives whole, is answered without one."""
+    return "OptionalRequestId" if status in (400, 408) else "RequestId"
+
+
 def _answer(status: int, codes: list[str]) -> dict[str, Any]:
-    headers: dict[str, Any] = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+    headers: dict[str, Any] = {
+        "x-request-id": {"$ref": f"#/components/headers/{request_id(status)}"}
+    }
     if status == 503:
         headers["retry-after"] = {"$ref": "#/components/headers/RetryAfter"}
     if status in (502, 503) and {"translation_failed", "worker_failed"} & set(codes):

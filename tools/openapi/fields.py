@@ -39,10 +39,10 @@ class Field:
 
 
 def form_schema(fields: tuple[Field, ...]) -> Schema:
-    """The schema of a whole form."""
+    """The schema of a whole form, whose first field is the recording."""
     return {
         "type": "object",
-        "required": ["file"],
+        "required": [fields[0].name],
         "properties": {field.name: field.described() for field in fields},
     }
 

@@ -9,12 +9,11 @@ from gateway.errors import ApiError, RecordingEmpty, RecordingMissing
 from gateway.routes.asr_webservice import FILE_FIELD, OUTPUTS, PASSED_ON, TASKS
 from gateway.routes.predecessor import MODES, STREAM_FIELDS, SUBTITLE_FIELDS
 from gateway.routes.translations import TARGET
-from tools.openapi.errors import CODES, FOR_UPLOADS
+from tools.openapi.errors import CODES, FOR_UPLOADS, request_id
 from tools.openapi.fields import FILE, TRANSCRIPTION, Field, flag, text
 from tools.openapi.parts import (
     JSON,
     MODEL,
-    REQUEST_ID,
     RETRY_AFTER,
     SRT_EXAMPLE,
     Described,
@@ -67,7 +66,7 @@ ASR_PARAMETERS = (
 )
 STREAM_FORM = (
     *(SHARED[name] for name in STREAM_FIELDS if name in SHARED),
-    Field("return_timestamps", text(), "Taken, without effect."),
+    Field("return_timestamps", {}, "Taken, without effect."),
 )
 SUBTITLE_FORM = (
     *(SHARED[name] for name in SUBTITLE_FIELDS if name in SHARED),
@@ -84,7 +83,6 @@ data: {"done":true}
 
 """
 ERROR_HEADER = {
-    "required": True,
     "description": "The code and what to do about it.",
     "schema": {"type": "string"},
 }
@@ -110,8 +108,8 @@ def silent_answers(*statuses: int) -> Described:
         str(status): {
             "description": f"{SILENT_TITLES[status]}. The body is empty.",
             "headers": {
-                **REQUEST_ID,
-                "x-error": ERROR_HEADER,
+                "x-request-id": {"$ref": f"#/components/headers/{request_id(status)}"},
+                "x-error": {**ERROR_HEADER, "required": status not in (400, 408)},
                 **(RETRY_AFTER if status == 503 else {}),
             },
         }
@@ -145,7 +143,10 @@ def _flat_answer(status: int, codes: list[str]) -> Described:
     listed = ", ".join(f"`{code}`" for code in codes)
     return {
         "description": f"With one of the codes {listed}." if codes[1:] else f"With {listed}.",
-        "headers": {**REQUEST_ID, **(RETRY_AFTER if status == 503 else {})},
+        "headers": {
+            "x-request-id": {"$ref": f"#/components/headers/{request_id(status)}"},
+            **(RETRY_AFTER if status == 503 else {}),
+        },
         "content": {JSON: {"schema": {"allOf": [to("FlatError"), narrowed]}}},
     }
 
@@ -198,10 +199,7 @@ STREAM = operation(
             "The events.",
             {
                 "text/event-stream": {
-                    "schema": {
-                        "type": "string",
-                        "description": "One `data:` line an event, a blank line behind.",
-                    },
+                    "schema": {"description": "One `data:` line an event, a blank line behind."},
                     "x-item-schema": either("ChunkEvent", "StreamEnd", "StreamError"),
                     "example": STREAM_EXAMPLE,
                 }

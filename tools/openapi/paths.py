@@ -34,7 +34,7 @@ data: [DONE]
 
 """
 EVENTS = {
-    "schema": {"type": "string", "description": "One `data:` line an event, a blank line behind."},
+    "schema": {"description": "One `data:` line an event, a blank line behind."},
     "x-item-schema": either("DeltaEvent", "SpokenSegment", "DoneEvent", "ErrorEvent"),
     "example": EVENTS_EXAMPLE,
 }
