@@ -23,7 +23,7 @@ POLICY = {
 
 async def description(request: Request) -> Response:
     """The API in OpenAPI's terms, for programs."""
-    # Some 50 KB of the package's own folder: a thread for it would cost more than the reading.
+    # Some 100 KB of the package's own folder: a thread for it would cost more than the reading.
     return Response(DESCRIPTION.read_bytes(), media_type="application/json", headers=REVALIDATED)
 
 

@@ -57,7 +57,7 @@ nav ul { list-style: none; margin: 0; padding: 0 }
 nav li a { display: block; padding: .15rem 0; text-decoration: none }
 nav li a:hover { text-decoration: underline }
 @media (min-width: 62rem) {
-  body { display: grid; gap: 2.5rem; grid-template-columns: 19rem minmax(0, 1fr) }
+  body { display: grid; gap: 2.5rem; grid-template-columns: 21rem minmax(0, 1fr) }
   nav { align-self: start; max-height: 100vh; overflow: auto; padding: 1.25rem 0; position: sticky;
     top: 0 }
   dl > div { display: grid; gap: .25rem 1.25rem; grid-template-columns: 15rem minmax(0, 1fr) }
