@@ -181,6 +181,8 @@ def from_failure(failure: TranscriptionFailed) -> ApiError:
     """How a caller is told that a transcription ended without its text."""
     if failure.code in CALLERS_FAULT:
         return BadRequest(failure.message, param="file", code=str(failure.code))
+    if failure.code is FailureCode.AUDIO_TRACK_MISSING:
+        return BadRequest(failure.message, param="audio_track", code=str(failure.code))
     if failure.code is FailureCode.STORAGE_FULL:
         return SpoolFull(failure.message, code=str(failure.code))
     if failure.code is FailureCode.WORKER_FAILED:

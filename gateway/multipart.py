@@ -20,7 +20,7 @@ from gateway.errors import (
     UploadTooLarge,
 )
 
-MAX_FIELDS = 64
+MAX_FIELDS = 512
 MAX_FIELD_BYTES = 64 * 1024
 MAX_PART_HEADERS = 16
 MAX_PART_HEADER_BYTES = 4 * 1024
@@ -59,7 +59,7 @@ class Form:
         items = _json_array(values[0]) if len(values) == 1 else None
         if any(SURROGATE.search(item) for item in items or ()):
             raise BadRequest("An escape in this list stands for half a character.", param=name)
-        return items or values
+        return values if items is None else items
 
 
 def boundary_of(content_type: str) -> bytes:

@@ -12,6 +12,8 @@ class FailureCode(StrEnum):
     """More decoded seconds than the limit. The caller's to mend."""
     AUDIO_LIMITS = "audio_limits"
     """Sample rate, channels or cost of decoding out of range. The caller's to mend."""
+    AUDIO_TRACK_MISSING = "audio_track_missing"
+    """The recording has no audio track of the number asked for. The caller's to mend."""
     CANCELLED = "cancelled"
     """The caller left; nobody waits for the answer."""
     INFERENCE_FAILED = "inference_failed"

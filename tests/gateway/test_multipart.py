@@ -65,6 +65,10 @@ def test_list_field_is_read_in_every_way_clients_write_one() -> None:
         assert Form(fields).texts("keywords") == ("a", "b")
 
 
+def test_an_empty_list_is_no_value() -> None:
+    assert Form((("keywords", "[]"),)).texts("keywords") == ()
+
+
 def test_text_that_only_looks_like_a_list_is_one_text() -> None:
     assert Form((("keywords", "[applause"),)).texts("keywords") == ("[applause",)
     assert Form((("keywords", "[1, 2]"),)).texts("keywords") == ("[1, 2]",)

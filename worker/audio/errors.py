@@ -29,7 +29,7 @@ def refusal(reason: str, limits: DecodeLimits, audio_tracks: int = 0) -> Undecod
     `audio_tracks`: how many the file has, where the one that was asked for is not among them.
     """
     code, text = _REFUSALS.get(reason, _REFUSALS["crashed"])
-    facts = asdict(limits) | {"audio_tracks": audio_tracks, "last_track": audio_tracks - 1}
+    facts = asdict(limits) | {"audio_tracks": audio_tracks}
     return UndecodableAudio(code, text.format(**facts))
 
 
@@ -45,9 +45,9 @@ _REFUSALS: Final = {
         "The file has no audio track. Send one that has sound.",
     ),
     "no_such_track": (
-        "audio_undecodable",
+        "audio_track_missing",
         "The file has no audio track of that number: it has {audio_tracks}, counted from 0. "
-        "Choose one from 0 to {last_track}, or none for the default.",
+        "Leave audio_track out to get the default one.",
     ),
     "unknown_codec": (
         "audio_undecodable",

@@ -5,13 +5,14 @@ Each row of a batch is governed alone, so that no chunk's answer depends on its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from worker.engine.limits import LEAST_TEMPERATURE
+from worker.engine.limits import LEAST_SHARE, LEAST_TEMPERATURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,11 @@ def _seeded_generator(device: torch.device) -> torch.Generator:
 
 
 def _with_gumbel_noise(scores: Tensor, generator: torch.Generator) -> Tensor:
-    """The maximum of the result is distributed as softmax(scores) (the Gumbel-max trick)."""
+    """The maximum of the result is distributed as softmax(scores) among scores with LEAST_SHARE of
+    the best one's probability (the Gumbel-max trick)."""
     exponential = torch.empty_like(scores).exponential_(generator=generator)
-    return scores - exponential.clamp_min(torch.finfo(scores.dtype).tiny).log()
+    noisy = scores - exponential.clamp_min(torch.finfo(scores.dtype).tiny).log()
+    return noisy.masked_fill(scores < scores.max() + math.log(LEAST_SHARE), -torch.inf)
 
 
 def output_tokens(token_ids: Sequence[int], *, limit: int, end_ids: Sequence[int]) -> list[int]:

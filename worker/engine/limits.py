@@ -12,6 +12,10 @@ LEAST_SAMPLES = SAMPLE_RATE // 2
 LEAST_TEMPERATURE = 1e-3
 """Below it the likeliest token is taken, which is what sampling would give but for overflow."""
 
+LEAST_SHARE = 0.05
+"""Of the likeliest token's probability that another needs to be drawn: of a vocabulary of 150,000
+the rest together is drawn often, and is noise (min-p, Nguyen et al., arXiv 2407.01082)."""
+
 # Speech has 2.5 to 7 tokens a second in the languages of the model; twice that is a loop.
 TOKENS_PER_SECOND = 16
 # "language Portuguese<asr_text>" and the end token, spelled out in a small vocabulary.

@@ -6,6 +6,7 @@ needs nothing from the host that depends on the step before, so the host may rea
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from worker.engine.cuda_graphs import GraphCache, bucket_of
+from worker.engine.limits import LEAST_SHARE
 from worker.engine.rows import BROKEN, Choice, DecodeRow, TokenRun
 from worker.model.audio_encoder import AudioEncoder
 from worker.model.operations import Extents, Operations, on_device, packed_extents
@@ -313,14 +315,17 @@ def _likeliest(scores: Tensor) -> Tensor:
 
 
 def _drawn(scores: Tensor, choices: Sequence[Choice]) -> Tensor:
-    """A token for each of (rows, vocabulary), with probability softmax(scores / temperature): the
-    Gumbel-max trick. What is random is drawn row by row, from each row's own generator."""
+    """A token for each of (rows, vocabulary), with probability softmax(scores / temperature) among
+    those with LEAST_SHARE of the best one's: the Gumbel-max trick. What is random is drawn row by
+    row, from each row's own generator."""
     noise = torch.empty_like(scores, dtype=torch.float32)
     for row, choice in zip(noise, choices, strict=True):
         row.exponential_(generator=choice.generator)
     noise = noise.clamp_min_(torch.finfo(torch.float32).tiny).log_()
     temperatures = torch.tensor([[choice.temperature] for choice in choices], device=scores.device)
-    return (scores.float() / temperatures - noise).argmax(-1)
+    scaled = scores.float() / temperatures
+    least = scaled.amax(-1, keepdim=True) + math.log(LEAST_SHARE)
+    return (scaled - noise).masked_fill(scaled < least, -torch.inf).argmax(-1)
 
 
 def _logprobs(scores: Tensor, picks: Tensor, choices: Sequence[Choice]) -> Tensor | None:

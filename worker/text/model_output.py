@@ -12,7 +12,7 @@ from typing import Final
 _OPENING: Final = re.compile(r"\A\s*language\b\s*([^<\n]{0,60})(?:\n[^<]{0,200})?<asr_text>", re.I)
 _OPENING_WITHOUT_TAG: Final = re.compile(r"\A\s*language[ \t]+([A-Z][a-z]+)\b(?:,[A-Z][a-z]+)*")
 _BARE_OPENING: Final = re.compile(r"\A\s*language()\s*\Z")
-_LATER_OPENING: Final = re.compile(r"(?:\blanguage\s{1,9}[A-Za-z,]{1,40}\s{0,9})?<asr_text>", re.I)
+_LATER_OPENING: Final = re.compile(r"(?:language\s{1,9}[A-Za-z,]{1,40}\s{0,9})?<asr_text>", re.I)
 _SPECIAL_TOKEN: Final = re.compile(r"<\|[^<>|]{0,64}\|>")
 # What a cut at the token limit leaves: half a tag or half a special token.
 _BROKEN_END: Final = re.compile(r"(?:<asr(?:_(?:t(?:e(?:xt?)?)?)?)?|<\|[^<>|\s]{0,64}\|?)\Z")

@@ -238,6 +238,20 @@ async def test_silence_with_a_language_asked_for_names_it(tmp_path: Path) -> Non
     assert answer.json["language"] == "German"
 
 
+async def test_as_many_keywords_as_are_allowed_arrive_as_fields_of_their_own(
+    tmp_path: Path,
+) -> None:
+    words = [f"word{number}" for number in range(256)]
+
+    async with running_server(tmp_path) as server:
+        answer = await server.upload(
+            *(field_part("keywords[]", word) for word in words), file_part()
+        )
+
+    assert answer.status == 200
+    assert server.client.requests[0].keywords == tuple(words)
+
+
 async def test_worker_gets_the_recording_and_every_option(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server:
         await server.upload(
@@ -380,6 +394,7 @@ async def test_bad_option_is_told_by_name_without_asking_a_worker(
         (FailureCode.AUDIO_UNDECODABLE, None, 400, "retry-after", None),
         (FailureCode.AUDIO_TOO_LONG, None, 400, "retry-after", None),
         (FailureCode.AUDIO_LIMITS, None, 400, "retry-after", None),
+        (FailureCode.AUDIO_TRACK_MISSING, None, 400, "retry-after", None),
         (FailureCode.WORKER_UNAVAILABLE, 7.2, 503, "retry-after", "8"),
         (FailureCode.QUEUE_FULL, None, 503, "retry-after", "5"),
         (FailureCode.TIMED_OUT, 3600.0, 503, "retry-after", "60"),

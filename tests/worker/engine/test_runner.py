@@ -15,7 +15,7 @@ from tests.worker.engine.tiny_runner import (
 )
 from worker.engine.cuda_graphs import GraphCache
 from worker.engine.rows import BROKEN, Choice, DecodeRow, TokenRun
-from worker.engine.runner import TOKEN_BUCKETS, Runner
+from worker.engine.runner import TOKEN_BUCKETS, Runner, _drawn
 
 PROMPTS = (37, 5, 64, 120, 1)
 """Tokens of the prompts of a mixed batch."""
@@ -209,6 +209,15 @@ def drawn(seed: int, *, beside: int | None = None) -> list[int]:
 def test_what_is_drawn_depends_on_the_seed_and_not_on_neighbours() -> None:
     assert drawn(5) == drawn(5, beside=3)
     assert drawn(5) != drawn(6)
+
+
+def test_what_is_very_unlikely_is_never_drawn() -> None:
+    scores = torch.full((200, 50_000), -3.0)  # together far likelier than the two good ones
+    scores[:, 7], scores[:, 8] = 4.0, 3.0
+
+    choices = [Choice(1.0, torch.Generator().manual_seed(seed)) for seed in range(200)]
+
+    assert set(_drawn(scores, choices).tolist()) == {7, 8}
 
 
 def test_a_tiny_temperature_draws_the_likeliest_token() -> None:

@@ -117,3 +117,9 @@ def test_a_long_output_is_no_trouble(piece: str) -> None:
 @given(text=st.text())
 def test_any_text_is_accepted(text: str) -> None:
     parse_model_output(text)
+
+
+def test_an_opening_written_into_a_word_goes_as_a_whole() -> None:
+    raw = "language English<asr_text>one twlanguage English<asr_text>three"
+
+    assert parse_model_output(raw).text == "one tw three"
