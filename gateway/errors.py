@@ -172,17 +172,20 @@ class SpoolFull(ApiError):
     code = "insufficient_storage"
 
 
-CALLERS_FAULT = frozenset(
-    (FailureCode.AUDIO_UNDECODABLE, FailureCode.AUDIO_TOO_LONG, FailureCode.AUDIO_LIMITS)
-)
+CALLERS_FAULT = {
+    FailureCode.AUDIO_UNDECODABLE: "file",
+    FailureCode.AUDIO_TOO_LONG: "file",
+    FailureCode.AUDIO_LIMITS: "file",
+    FailureCode.AUDIO_TRACK_MISSING: "audio_track",
+}
+"""With the form field at fault."""
 
 
 def from_failure(failure: TranscriptionFailed) -> ApiError:
     """How a caller is told that a transcription ended without its text."""
     if failure.code in CALLERS_FAULT:
-        return BadRequest(failure.message, param="file", code=str(failure.code))
-    if failure.code is FailureCode.AUDIO_TRACK_MISSING:
-        return BadRequest(failure.message, param="audio_track", code=str(failure.code))
+        param = CALLERS_FAULT[failure.code]
+        return BadRequest(failure.message, param=param, code=str(failure.code))
     if failure.code is FailureCode.STORAGE_FULL:
         return SpoolFull(failure.message, code=str(failure.code))
     if failure.code is FailureCode.WORKER_FAILED:

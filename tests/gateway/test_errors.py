@@ -49,7 +49,8 @@ def test_every_failure_is_the_callers_fault_or_worth_a_hint_about_retrying(
     error = from_failure(TranscriptionFailed(code, "Do this."))
 
     if code in CALLERS_FAULT:
-        assert (error.status, error.param) == (400, "file")
+        field = "audio_track" if code is FailureCode.AUDIO_TRACK_MISSING else "file"
+        assert (error.status, error.param) == (400, field)
     elif code is FailureCode.WORKER_FAILED:
         assert (error.status, error.headers) == (503, {"x-should-retry": "false"})
     elif code is FailureCode.STORAGE_FULL:

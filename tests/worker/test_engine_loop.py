@@ -302,7 +302,7 @@ def test_different_channels_are_told_apart_on_request(workshop: Workshop) -> Non
 def test_an_audio_track_that_is_not_there_is_the_callers_fault(workshop: Workshop) -> None:
     workshop.open("r", audio_track=3)
 
-    assert workshop.answer(Failed).code is FailureCode.AUDIO_UNDECODABLE
+    assert workshop.answer(Failed).code is FailureCode.AUDIO_TRACK_MISSING
 
 
 def test_a_cancel_costs_one_step(workshop: Workshop) -> None:
