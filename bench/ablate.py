@@ -26,10 +26,10 @@ from bench.engines import (
 )
 from bench.live_first import Arrival, arriving, beside
 from bench.measuring import PASSES, percentile
-from bench.models import CompiledOperations
 from bench.options import Setting, parser, setting
 from bench.report import Table
 from bench.throughput import recordings
+from worker.engine.compiled_operations import CompiledOperations
 from worker.engine.native_model import NativeModel
 from worker.model.operations import TorchOperations
 from worker.scheduler import Scheduler

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from bench.measuring import Case, interleaved, repeated, synchronise
 from bench.models import (
-    CompiledOperations,
     PeerAbsent,
     make_parameters,
     make_runner,
@@ -34,6 +33,7 @@ from bench.models import (
 )
 from bench.options import Setting, numbers, parser, setting
 from bench.report import Table
+from worker.engine.compiled_operations import CompiledOperations
 from worker.engine.rows import DecodeRow
 from worker.engine.runner import Runner
 from worker.model.config import ModelConfig

@@ -126,18 +126,6 @@ def make_runner(
     return runner
 
 
-class CompiledOperations:
-    """Others' operations with the elementwise ones compiled; see Operations."""
-
-    def __init__(self, attention: Operations) -> None:
-        plain = TorchOperations()
-        self.add_rms_norm = torch.compile(plain.add_rms_norm, dynamic=True)
-        self.rotate_and_store = torch.compile(plain.rotate_and_store, dynamic=True)
-        self.silu_mul = torch.compile(plain.silu_mul, dynamic=True)
-        self.attend_one = attention.attend_one
-        self.attend = attention.attend
-
-
 def triton_operations() -> Operations:
     """Raises PeerAbsent."""
     try:
