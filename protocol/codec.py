@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from protocol import control, transcription
+from protocol import control, live, transcription
 from protocol.limits import MAX_FRAME_BYTES
 from protocol.transcription import Nats
 from protocol.version import PROTOCOL_VERSION
@@ -39,6 +39,20 @@ MESSAGE_TYPES: Mapping[str, type[Any]] = {
         transcription.ChunkDone,
         transcription.Final,
         transcription.Failed,
+        live.OpenSession,
+        live.AudioPacket,
+        live.Commit,
+        live.Clear,
+        live.Configure,
+        live.CloseSession,
+        live.SpeechStarted,
+        live.UtteranceEnded,
+        live.Hypothesis,
+        live.UtteranceDone,
+        live.UtteranceFailed,
+        live.Listened,
+        live.SessionClosed,
+        live.SessionFailed,
     )
 }
 """Every message either link carries, by the name it has on the wire."""

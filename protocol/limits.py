@@ -10,6 +10,10 @@ MAX_PARTS = 1
 """Wire frames of a message, the routing id apart."""
 UPLOAD_PIECE_BYTES = 256 * 1024
 """Most content of one UploadPiece."""
+LIVE_PACKET_BYTES = 64 * 1024
+"""Most content of one AudioPacket."""
+LIVE_WINDOW_SECONDS = 30
+"""Audio of a live session that may be on its way to an engine which has not heard it yet."""
 QUEUE_MARK = 1000
 """ZMQ high-water mark, a tripwire: credits and capacity keep real queues far below it."""
 SAMPLE_RATE = 16_000

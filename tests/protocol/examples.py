@@ -1,5 +1,7 @@
 """One message of each type, for the golden files; see golden_files.py for how to change one."""
 
+from typing import Any
+
 from protocol.control import (
     EngineFinishedWork,
     EngineState,
@@ -13,6 +15,28 @@ from protocol.control import (
     Welcome,
 )
 from protocol.failures import FailureCode
+from protocol.live import (
+    AudioPacket,
+    Clear,
+    CloseSession,
+    Commit,
+    Configure,
+    Encoding,
+    EndReason,
+    Hypothesis,
+    Listened,
+    LiveOptions,
+    OpenSession,
+    SessionClosed,
+    SessionFailed,
+    SpeechStarted,
+    Strategy,
+    StreamFormat,
+    TurnDetection,
+    UtteranceDone,
+    UtteranceEnded,
+    UtteranceFailed,
+)
 from protocol.transcription import (
     Cancel,
     ChunkDone,
@@ -30,6 +54,38 @@ from protocol.transcription import (
     UploadPiece,
     Word,
 )
+
+LIVE_OPTIONS = LiveOptions(
+    language=None,
+    languages=("German", "English"),
+    prompt="Bestellung am Telefon",
+    keywords=("Qwen",),
+    turn_detection=TurnDetection(threshold=0.5, prefix_padding_ms=300, silence_duration_ms=500),
+    wants_partials=True,
+    wants_logprobs=False,
+    strategy=Strategy.ROLLBACK,
+    step_seconds=2.0,
+    unfixed_steps=2,
+    unfixed_tokens=5,
+    max_new_tokens=32,
+)
+SEGMENT = Segment(
+    start=8_000,
+    end=24_000,
+    text="Guten Tag.",
+    words=(Word(start=8_000, end=16_000, text="Guten", is_estimated=True),),
+    channel=0,
+    token_ids=(38, 12045),
+    avg_logprob=None,
+    no_speech=0.0625,
+)
+
+HEARD: dict[str, Any] = {
+    "session_id": "sess_0123456789abcdef",
+    "attempt": 2,
+    "acknowledged": 64_000,
+    "heard": 80_000,
+}
 
 EXAMPLES: dict[str, object] = {
     type(message).__name__: message
@@ -138,6 +194,63 @@ EXAMPLES: dict[str, object] = {
             attempt=2,
             code=FailureCode.AUDIO_UNDECODABLE,
             message="The file holds no audio that can be decoded.",
+        ),
+        OpenSession(
+            session_id="sess_0123456789abcdef",
+            attempt=2,
+            format=StreamFormat(encoding=Encoding.MULAW, sample_rate=8_000, channels=2),
+            options=LIVE_OPTIONS,
+            start=64_000,
+        ),
+        AudioPacket(session_id="sess_0123456789abcdef", start=64_160, content=b"\xff\x7f\x00\x80"),
+        Commit(session_id="sess_0123456789abcdef"),
+        Clear(session_id="sess_0123456789abcdef"),
+        Configure(session_id="sess_0123456789abcdef", options=LIVE_OPTIONS),
+        CloseSession(session_id="sess_0123456789abcdef"),
+        SpeechStarted(**HEARD, utterance=3, channel=1, start=65_600),
+        UtteranceEnded(
+            **HEARD, utterance=3, channel=1, start=65_600, end=79_200, reason=EndReason.SILENCE
+        ),
+        Hypothesis(
+            **HEARD,
+            utterance=3,
+            channel=1,
+            language="German",
+            stable="Guten",
+            tail=" Tag",
+            covers=72_000,
+            lag_seconds=0.125,
+        ),
+        UtteranceDone(
+            **HEARD,
+            utterance=3,
+            channel=1,
+            start=65_600,
+            end=77_600,
+            language="German",
+            text="Guten Tag.",
+            segments=(SEGMENT,),
+            tokens=(Token(content=b"Guten Tag.", logprob=Nats(-0.5)),),
+            prompt_tokens=60,
+            audio_tokens=20,
+            output_tokens=7,
+            contradicts_stable=False,
+            lag_seconds=0.0625,
+        ),
+        UtteranceFailed(
+            **HEARD,
+            utterance=3,
+            channel=1,
+            code=FailureCode.INFERENCE_FAILED,
+            message="This part of the call could not be transcribed.",
+        ),
+        Listened(**HEARD),
+        SessionClosed(session_id="sess_0123456789abcdef", attempt=2, heard=80_000),
+        SessionFailed(
+            session_id="sess_0123456789abcdef",
+            attempt=2,
+            code=FailureCode.SHUTTING_DOWN,
+            message="The engine is ending.",
         ),
     )
 }
