@@ -1,7 +1,7 @@
 """A transcription as server-sent events, in OpenAI's shape. Pure.
 
-Never `id:`, `retry:`, an event without data, or a type of our own: the official clients fail on
-those. Every event ends in a blank line.
+Never `id:`, `retry:`, an event without data, or unasked a type of our own: the official clients
+fail on those. Every event ends in a blank line.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The two ways in which a caller gets a transcript: whole, or as events while it is heard."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from starlette.types import Send
@@ -9,8 +9,9 @@ from starlette.types import Send
 from gateway.errors import ApiError
 from gateway.formats.documents import JSON, Document
 from gateway.formats.events import KEEP_ALIVE, Events, failure
+from gateway.formats.progress import ProgressEvents
 from gateway.open_answer import OpenAnswer, send_whole
-from protocol.transcription import ChunkDone, Partial
+from protocol.transcription import ChunkDone, Partial, Progress
 
 QUIET_SECONDS = 10.0
 """No stream is silent for longer, so that nothing on the way takes it for dead: 15 s is what
@@ -25,7 +26,7 @@ STREAM_HEADERS = {
 class Answer(Protocol):
     """One way to answer a caller while the work on its recording goes on."""
 
-    async def take(self, message: ChunkDone | Partial) -> None:
+    async def take(self, message: ChunkDone | Partial | Progress) -> None:
         """Use the next message. Raises ApiError where the format cannot show it."""
         ...
 
@@ -60,7 +61,7 @@ class PlainAnswer:
         self._keepalive = keepalive if document.media_type == JSON else 0.0
         self._has_succeeded = asyncio.Event()
 
-    async def take(self, message: ChunkDone | Partial) -> None:
+    async def take(self, message: ChunkDone | Partial | Progress) -> None:
         """See Answer."""
         if isinstance(message, ChunkDone):
             self._document.add(message)
@@ -99,16 +100,20 @@ class StreamedAnswer:
         send: Send,
         headers: Mapping[str, str],
         *,
+        progress: ProgressEvents | None = None,
         failure: Callable[[ApiError], bytes] = failure,
     ) -> None:
-        """`failure` makes the event that ends a stream whose work failed."""
+        """`progress`: for a caller that asked how far the work is; `failure` makes the event that
+        ends a stream whose work failed."""
         self._events = events
+        self._progress = progress
         self._failure = failure
+        self._clock = asyncio.get_running_loop().time
         self._open = OpenAnswer(send, {**STREAM_HEADERS, **headers})
 
-    async def take(self, message: ChunkDone | Partial) -> None:
+    async def take(self, message: ChunkDone | Partial | Progress) -> None:
         """See Answer. Returns when the caller has taken what was sent before."""
-        await self._open.write(self._events.of(message))
+        await self._open.write(self._pieces(message))
 
     async def keep_awake(self) -> None:
         """See Answer."""
@@ -122,5 +127,13 @@ class StreamedAnswer:
 
     async def finish(self, audio_seconds: float) -> None:
         """See Answer."""
+        if self._progress is not None:
+            await self._open.write(self._progress.done(audio_seconds))
         await self._open.write(self._events.done(audio_seconds))
         await self._open.finish()
+
+    def _pieces(self, message: ChunkDone | Partial | Progress) -> Iterator[bytes]:
+        if not isinstance(message, Progress):
+            yield from self._events.of(message)
+        if self._progress is not None:
+            yield from self._progress.of(message, self._clock())

@@ -37,7 +37,7 @@ from gateway.routes.translations import TARGET, TranslationRoutes
 from gateway.shared_runs import CallerLeft, SharedRuns
 from gateway.uploads import wait_for_disconnect
 from gateway.worker_client.interface import TranscriptionRequest
-from protocol.transcription import ChunkDone, Partial
+from protocol.transcription import ChunkDone, Partial, Progress
 
 if TYPE_CHECKING:
     from gateway.translation.translator import Translator
@@ -169,7 +169,7 @@ class AsrWebserviceRoutes:
     async def _heard(
         self, wanted: TranscriptionRequest, document: Document | Translated, record: RequestRecord
     ) -> float:
-        async def take(message: ChunkDone | Partial) -> None:
+        async def take(message: ChunkDone | Partial | Progress) -> None:
             if isinstance(message, ChunkDone):
                 document.add(message)
 
@@ -199,7 +199,7 @@ class AsrWebserviceRoutes:
     ) -> ApiError | None:
         """The failure is returned, not raised: a task group would wrap it."""
 
-        async def take(message: ChunkDone | Partial) -> None:
+        async def take(message: ChunkDone | Partial | Progress) -> None:
             if isinstance(message, ChunkDone):
                 detection.add(message)
                 if detection.is_settled:

@@ -12,6 +12,7 @@ SUBTITLE_FORMATS = ("srt", "vtt", "ass", "lrc")
 STREAMED_FORMATS = ("json", "text", "verbose_json", "diarized_json")
 FORMATS = (*STREAMED_FORMATS, *SUBTITLE_FORMATS)
 GRANULARITIES = ("word", "segment")
+INCLUDED = ("logprobs", "progress")
 CUE_FIELDS = {
     "max_line_chars": "max_line_chars",
     "max_lines": "max_lines",
@@ -45,6 +46,8 @@ class TranscriptionOptions:
     """Of verbose_json."""
     wants_logprobs: bool = False
     """In the answer."""
+    wants_progress: bool = False
+    """Among the events of a stream."""
     uses_previous_context: bool = False
     audio_track: int | None = None
     has_word_times: bool = False
@@ -59,6 +62,7 @@ def parse_options(form: Form) -> TranscriptionOptions:
     candidates = _candidates(form)
     language = _language(form, candidates)
     _check_speakers(form)
+    included = _choices(form, "include", INCLUDED)
     return TranscriptionOptions(
         response_format=response_format,
         language=language,
@@ -68,7 +72,8 @@ def parse_options(form: Form) -> TranscriptionOptions:
         languages=candidates if language is None else (),
         is_streamed=_is_streamed(form, response_format),
         granularities=_choices(form, "timestamp_granularities", GRANULARITIES) or ("segment",),
-        wants_logprobs=bool(_choices(form, "include", ("logprobs",))),
+        wants_logprobs="logprobs" in included,
+        wants_progress="progress" in included,
         uses_previous_context=_is_true(form, "use_previous_context"),
         audio_track=_audio_track(form),
         has_word_times=_is_true(form, "word_times"),

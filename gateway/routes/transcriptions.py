@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.boundary import ClientGone, RequestRecord, record_of
 from gateway.context import Gateway
 from gateway.errors import ApiError, InternalError, from_failure, queue_full, shutting_down
+from gateway.formats.progress import ProgressEvents
 from gateway.memory import MemoryTrimmer
 from gateway.multipart import FILE_FIELD, Form
 from gateway.routes.answering import Answer, PlainAnswer, StreamedAnswer
@@ -17,7 +18,7 @@ from gateway.routes.options import TranscriptionOptions, parse_options
 from gateway.spool import SpooledUpload
 from gateway.uploads import FileSink, receive_form, wait_for_disconnect
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
-from protocol.transcription import ChunkDone, Final, Partial
+from protocol.transcription import ChunkDone, Final, Partial, Progress
 
 
 class TranscriptionRoutes:
@@ -93,7 +94,8 @@ class TranscriptionRoutes:
         settings = self._gateway.settings
         headers = model_headers(settings)
         if options.is_streamed:
-            return StreamedAnswer(events_for(options), send, headers)
+            progress = ProgressEvents() if options.wants_progress else None
+            return StreamedAnswer(events_for(options), send, headers, progress=progress)
         document = document_for(options)
         return PlainAnswer(document, send, headers, keepalive=settings.keepalive_seconds)
 
@@ -136,7 +138,7 @@ class TranscriptionRoutes:
     async def outcome(
         self,
         wanted: TranscriptionRequest,
-        take: Callable[[ChunkDone | Partial], Awaitable[None]],
+        take: Callable[[ChunkDone | Partial | Progress], Awaitable[None]],
         record: RequestRecord,
     ) -> float | ApiError:
         """The recording's length, when `take` has had all messages, or why there is no transcript:
@@ -145,12 +147,12 @@ class TranscriptionRoutes:
         try:
             async with aclosing(self._gateway.worker_client.transcribe(wanted)) as messages:
                 async for message in messages:
-                    if isinstance(message, ChunkDone | Partial):
-                        await take(message)
-                    elif isinstance(message, Final):
+                    if isinstance(message, Final):
                         audio_seconds = message.audio_seconds
                         record.details["audio_seconds"] = audio_seconds
                         record.details["chunks"] = message.chunks
+                    else:
+                        await take(message)
         except TranscriptionFailed as failure:
             record.details["failure"] = str(failure.code)
             error = from_failure(failure)

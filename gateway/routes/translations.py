@@ -22,7 +22,7 @@ from gateway.routes.options import TranscriptionOptions, parse_options
 from gateway.routes.transcriptions import TranscriptionRoutes
 from gateway.uploads import wait_for_disconnect
 from protocol.languages import UnknownLanguage, parse_language
-from protocol.transcription import ChunkDone, Partial
+from protocol.transcription import ChunkDone, Partial, Progress
 
 if TYPE_CHECKING:
     from gateway.formats.cue_rules import CueRules
@@ -104,7 +104,7 @@ class TranslatedAnswer:
         self._language = language
         self._receive = receive
 
-    async def take(self, message: ChunkDone | Partial) -> None:
+    async def take(self, message: ChunkDone | Partial | Progress) -> None:
         """See Answer."""
         await self._answer.take(message)
 

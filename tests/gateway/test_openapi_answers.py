@@ -19,6 +19,7 @@ EVENT_SCHEMAS = {
     "transcript.text.delta": "DeltaEvent",
     "transcript.text.segment": "SpokenSegment",
     "transcript.text.done": "DoneEvent",
+    "transcript.progress": "ProgressEvent",
 }
 
 
@@ -87,6 +88,7 @@ async def test_a_json_answer_has_what_is_described_and_nothing_else(
         [("include[]", "logprobs")],
         [("response_format", "verbose_json"), ("timestamp_granularities[]", "word")],
         [("response_format", "diarized_json")],
+        [("include[]", "progress")],
     ],
 )
 async def test_an_event_has_what_is_described_and_nothing_else(

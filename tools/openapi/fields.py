@@ -8,6 +8,7 @@ from gateway.routes.models import ALIASES
 from gateway.routes.options import (
     FORMATS,
     GRANULARITIES,
+    INCLUDED,
     MAX_AUDIO_TRACK,
     MAX_KEYWORDS,
     MAX_PROMPT_BYTES,
@@ -110,9 +111,10 @@ GRANULARITY = Field(
 )
 INCLUDE = Field(
     "include[]",
-    texts(enum=["logprobs"]),
-    "`logprobs`: the probability of each token, with `json`, streamed or not. Without effect on "
-    "other formats.",
+    texts(enum=list(INCLUDED)),
+    "`logprobs`: the probability of each token, with `json`, streamed or not. `progress`, an "
+    "extension of ours: with `stream=true` events tell how far the work is. Without effect "
+    "elsewhere.",
 )
 TEMPERATURE = Field(
     "temperature",

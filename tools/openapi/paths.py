@@ -35,7 +35,9 @@ data: [DONE]
 """
 EVENTS = {
     "schema": {"description": "One `data:` line an event, a blank line behind."},
-    "x-item-schema": either("DeltaEvent", "SpokenSegment", "DoneEvent", "ErrorEvent"),
+    "x-item-schema": either(
+        "DeltaEvent", "SpokenSegment", "ProgressEvent", "DoneEvent", "ErrorEvent"
+    ),
     "example": EVENTS_EXAMPLE,
 }
 TRANSCRIBED = answer(

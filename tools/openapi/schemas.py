@@ -288,6 +288,33 @@ EVENTS: Schema = {
             "usage": to("TokenUsage"),
         },
     ),
+    "ProgressEvent": record(
+        "With `include[]=progress`: how far the work is, at most once a second, and once more "
+        "before the last event. The numbers only grow.",
+        "type percent done_seconds total_seconds",
+        {
+            "type": constant("transcript.progress"),
+            "percent": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "maximum": 100,
+                "description": "Null where the length is not known; 100 at the end alone.",
+            },
+            "done_seconds": of("number", "How much of the recording is transcribed."),
+            "total_seconds": {
+                "type": ["number", "null"],
+                "description": "The recording's length, where its container tells.",
+            },
+        },
+        examples=[
+            {
+                "type": "transcript.progress",
+                "percent": 42,
+                "done_seconds": 25.2,
+                "total_seconds": 60.0,
+            }
+        ],
+    ),
     "ErrorEvent": {
         "description": "Ends a stream whose work failed; its line `event:` says `error`.",
         "allOf": [

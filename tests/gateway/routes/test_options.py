@@ -161,6 +161,15 @@ def test_logprobs_are_asked_for_in_every_encoding(name: str) -> None:
     assert not parse((name, "")).wants_logprobs
 
 
+def test_progress_is_asked_for_alone_or_with_logprobs() -> None:
+    alone = parse(("include[]", "progress"))
+    both = parse(("include[]", "logprobs"), ("include[]", "progress"))
+
+    assert (alone.wants_progress, alone.wants_logprobs) == (True, False)
+    assert (both.wants_progress, both.wants_logprobs) == (True, True)
+    assert not parse(("include[]", "logprobs")).wants_progress
+
+
 def test_nothing_else_can_be_included() -> None:
     assert refused(("include[]", "words")).param == "include"
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,40 @@ async def test_what_can_be_tried_again_before_the_first_event_has_its_own_status
         answer = await streamed(server)
 
     assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+
+
+async def test_progress_comes_to_those_who_ask_and_ends_at_100_before_done(tmp_path: Path) -> None:
+    script = (
+        Progress("req_1", 1, Stage.DECODING, 0.0, 2.0),
+        partial("one"),
+        replace(chunk_done("one"), end=16_000),
+        replace(chunk_done("two", index=1), start=16_000, end=32_000),
+        final(chunks=2, audio_seconds=2.0),
+    )
+
+    async with running_server(tmp_path, FakeWorkerClient(*script)) as server:
+        asked = events((await streamed(server, **{"include[]": "progress"})).body)
+        others = events((await streamed(server)).body)
+
+    progress = [event for event in asked if event["type"] == "transcript.progress"]
+    assert [event["percent"] for event in progress] == [50, 100]
+    assert [event["done_seconds"] for event in progress] == [1.0, 2.0]
+    assert [event["type"] for event in asked[-2:]] == [
+        "transcript.progress",
+        "transcript.text.done",
+    ]
+    assert [event for event in asked if event not in progress] == others
+
+
+async def test_a_caller_that_asks_for_progress_still_gets_a_status_for_what_fails_early(
+    tmp_path: Path,
+) -> None:
+    client = FakeWorkerClient(Progress("req_1", 1, Stage.FETCHING, 0.0, 2.0), DECODE_ERROR)
+
+    async with running_server(tmp_path, client) as server:
+        answer = await streamed(server, **{"include[]": "progress"})
+
+    assert (answer.status, answer.error["code"]) == (400, "audio_undecodable")
 
 
 @pytest.mark.parametrize(
