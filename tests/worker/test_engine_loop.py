@@ -491,6 +491,9 @@ class SteppingEngine:
     def cancel(self, key: ChunkKey) -> None:
         self.chunks.pop(key, None)
 
+    def end_utterance(self, utterance: str) -> None:
+        """Nothing is kept."""
+
     def text_so_far(self, key: ChunkKey) -> str | None:
         return None
 

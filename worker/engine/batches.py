@@ -107,6 +107,9 @@ class BatchEngine:
         if self._waiting.pop(key, None) is not None:
             self._turns.remove(key)
 
+    def end_utterance(self, utterance: str) -> None:
+        """Nothing is kept between steps here."""
+
     def text_so_far(self, key: ChunkKey) -> str | None:
         return None
 

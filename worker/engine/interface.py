@@ -42,6 +42,20 @@ class ChunkRequest:
     """0 takes the likeliest token each time; above, tokens are sampled."""
     priority: Priority = Priority.INTERACTIVE
     wants_logprobs: bool = False
+    utterance: str | None = None
+    """The chunk is an utterance that grows: its samples begin with those given under this name
+    before. What can be kept of its audio is kept for the next step, until `end_utterance`."""
+    draft: tuple[int, ...] = ()
+    """Output tokens of the step before, to be verified in one pass; the text is what it would be
+    without them."""
+    prefix: tuple[int, ...] = ()
+    """Output tokens taken as said, unchecked: the official rollback strategy. The answer's tokens
+    and text begin with them; logprobs are not told then."""
+    most_new_tokens: int | None = None
+    """Bound, at least 1, on tokens generated beyond `prefix`; the answer is cut off there. None:
+    limits.py alone, which holds in any case."""
+    wants_words: bool = False
+    """Times of words matter; see ChunkText.alignment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +126,7 @@ class Cancelled(Exception):
 class Engine(Protocol):
     """Used from one thread: load, warm_up, then submit chunks and step while there is work.
 
-    submit, cancel and run_alone may also be called from within a step's on_step.
+    submit, cancel, end_utterance and run_alone may also be called from within a step's on_step.
     """
 
     @property
@@ -152,6 +166,9 @@ class Engine(Protocol):
 
         Its memory is free at the latest after the next step.
         """
+
+    def end_utterance(self, utterance: str) -> None:
+        """Nothing of it is needed again; nothing happens for an unknown one."""
 
     def text_so_far(self, key: ChunkKey) -> str | None:
         """What the model has written of a chunk that runs, preamble included, as it came.

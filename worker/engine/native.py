@@ -184,6 +184,9 @@ class NativeEngine:
         if self._running.pop(key, None) is not None:
             self._scheduler.drop(key)
 
+    def end_utterance(self, utterance: str) -> None:
+        """Nothing is kept between steps yet."""
+
     def text_so_far(self, key: ChunkKey) -> str | None:
         progress = self._running.get(key)
         if progress is None or not progress.token_ids:
