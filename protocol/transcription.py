@@ -60,6 +60,8 @@ class Transcribe:
     """Give the end of a chunk's text to the next chunk as context, behind prompt and keywords."""
     audio_track: int | None = None
     """Which audio stream of a film, counted from 0; None takes its default one."""
+    wants_words: bool = False
+    """Times of words matter: measure them, where the engine has a forced aligner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ class UnfinishedChunks:
             context="\n".join(part for part in (self._context, previous) if part),
             temperature=self._request.temperature,
             wants_logprobs=self._request.wants_logprobs,
+            wants_words=self._request.wants_words,
         )
         number = chunk.index if channel is None else chunk.index * _MOST_CHANNELS + channel
         return ChunkTask(number, chunk, channel, spans, request, is_faint(samples), previous)

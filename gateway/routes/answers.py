@@ -21,6 +21,9 @@ SUBTITLE_TYPES = {"vtt": "text/vtt; charset=utf-8"}
 """Content-Types of subtitles where it is not plain text, which every client shows as it is."""
 
 
+_TIMED_FORMATS = (*SUBTITLE_FORMATS, "verbose_json", "diarized_json")
+
+
 def model_headers(settings: Settings) -> dict[str, str]:
     """What every answer says of the model."""
     return {"x-model": quote(settings.served_model)}
@@ -74,6 +77,7 @@ def request_for(
         splits_channels=is_diarized,
         uses_previous_context=options.uses_previous_context,
         audio_track=options.audio_track,
+        wants_words=options.response_format in _TIMED_FORMATS,
     )
 
 

@@ -57,6 +57,7 @@ class Call:
             splits_channels=request.splits_channels,
             uses_previous_context=request.uses_previous_context,
             audio_track=request.audio_track,
+            wants_words=request.wants_words,
         )
 
     def add_chunk(self, chunk: ChunkDone, now: float) -> None:

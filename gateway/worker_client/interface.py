@@ -35,6 +35,7 @@ class TranscriptionRequest:
     splits_channels: bool = False
     uses_previous_context: bool = False
     audio_track: int | None = None
+    wants_words: bool = False
 
 
 class TranscriptionFailed(Exception):

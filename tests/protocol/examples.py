@@ -137,6 +137,7 @@ EXAMPLES: dict[str, object] = {
             splits_channels=True,
             uses_previous_context=True,
             audio_track=1,
+            wants_words=True,
         ),
         Cancel(request_id="req_0123456789abcdef"),
         PullUpload(request_id="req_0123456789abcdef", offset=262_144, pieces=4),

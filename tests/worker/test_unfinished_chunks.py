@@ -83,6 +83,13 @@ def test_tokens_are_told_of_a_text_that_needed_no_repair(text: str, count: int) 
     assert taken.outcome.segments[0].avg_logprob == pytest.approx(-0.25)
 
 
+@pytest.mark.parametrize("are_wanted", [False, True])
+def test_times_of_words_are_asked_for_where_they_matter(are_wanted: bool) -> None:
+    _, [task] = unfinished(replace(REQUEST, wants_words=are_wanted))
+
+    assert task.request.wants_words is are_wanted
+
+
 def test_a_failed_chunk_is_tried_once_more() -> None:
     chunks, [task] = unfinished()
 

@@ -312,6 +312,24 @@ async def test_worker_is_asked_for_what_the_format_needs(
     )
 
 
+@pytest.mark.parametrize(
+    ("response_format", "are_wanted"),
+    [
+        *((name, True) for name in ("verbose_json", "diarized_json", "srt", "vtt", "ass", "lrc")),
+        *((name, False) for name in ("json", "text")),
+    ],
+)
+async def test_times_of_words_are_measured_for_the_formats_that_show_times(
+    tmp_path: Path, response_format: str, are_wanted: bool
+) -> None:
+    client = FakeWorkerClient(chunk_done("", language=None), final())
+    async with running_server(tmp_path, client) as server:
+        await server.upload(field_part("response_format", response_format), file_part())
+
+    (wanted,) = client.requests
+    assert wanted.wants_words is are_wanted
+
+
 async def test_spool_name_is_hexadecimal_with_one_slash(tmp_path: Path) -> None:
     async with running_server(tmp_path) as server:
         await server.upload(file_part(filename="../../etc/passwd.wav"))

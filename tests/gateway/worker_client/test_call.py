@@ -32,6 +32,7 @@ def call(tmp_path: Path) -> Iterator[Call]:
         splits_channels=True,
         uses_previous_context=True,
         audio_track=2,
+        wants_words=True,
     )
     with closing(ChunkFile(request.chunks_path, request_id="req_1", owner=None)) as chunks:
         yield Call(request, chunks, now=0.0)
@@ -44,7 +45,7 @@ def test_every_wish_reaches_the_engine(call: Call) -> None:
     assert opening.languages == ("German", "English")
     assert (opening.wants_partials, opening.wants_logprobs) == (True, True)
     assert (opening.splits_channels, opening.uses_previous_context) == (True, True)
-    assert opening.audio_track == 2
+    assert (opening.audio_track, opening.wants_words) == (2, True)
 
 
 async def test_of_several_unread_partials_only_the_latest_is_kept(call: Call) -> None:
