@@ -18,13 +18,15 @@ Probabilities = NDArray[np.float32]
 STEP_SAMPLES: Final = 512
 """What the network judges at a time."""
 
+CONTEXT_SAMPLES: Final = 64
+"""It sees each step behind the end of the one before."""
+
 # Always as many steps a call, wherever the samples came apart: sums of floats depend on the shapes
 # of matrices, and cuts must not. 32 steps are 1.02 s; more save little.
 STEPS_PER_CALL: Final = 32
 
-_CONTEXT_SAMPLES: Final = 64  # each step is seen with the end of the one before
 _STATE_SHAPE: Final = (1, 1, 128)
-_MODEL_FILE: Final = Path("data", "silero_vad_16k_sequence.onnx")
+_MODEL_FILE: Final = "silero_vad_16k_sequence.onnx"
 
 
 class SpeechModel:
@@ -38,7 +40,7 @@ class SpeechModel:
         """Takes some 0.1 s and 30 MB; again is free. Raises ModuleNotFoundError."""
         with self._loading:
             if self._session is None:
-                self._session = _new_session()
+                self._session = silero_session(_MODEL_FILE)
 
     def infer(
         self, steps: Samples, hidden: Samples, cell: Samples
@@ -61,19 +63,19 @@ class VoiceActivity:
         self._model = model
         self._hidden = np.zeros(_STATE_SHAPE, np.float32)
         self._cell = np.zeros(_STATE_SHAPE, np.float32)
-        self._heard: Samples = np.zeros(_CONTEXT_SAMPLES, np.float32)
+        self._heard: Samples = np.zeros(CONTEXT_SAMPLES, np.float32)
         """Context, then samples too few for a call."""
         self._steps = 0
 
     def push(self, samples: Samples) -> Probabilities:
         """Mono at 16 kHz, any number; speech probabilities of the steps that became complete."""
         self._heard = np.concatenate([self._heard, samples])
-        whole = (len(self._heard) - _CONTEXT_SAMPLES) // (STEPS_PER_CALL * STEP_SAMPLES)
+        whole = (len(self._heard) - CONTEXT_SAMPLES) // (STEPS_PER_CALL * STEP_SAMPLES)
         return self._joined([self._take(STEPS_PER_CALL) for _ in range(whole)])
 
     def finish(self) -> Probabilities:
         """The rest; the last step counts as if silence followed. Call once, after the last push."""
-        rest = len(self._heard) - _CONTEXT_SAMPLES
+        rest = len(self._heard) - CONTEXT_SAMPLES
         steps = -(-rest // STEP_SAMPLES)
         self._heard = np.pad(self._heard, (0, steps * STEP_SAMPLES - rest))
         return self._joined([self._take(steps)] if steps else [])
@@ -84,7 +86,7 @@ class VoiceActivity:
     def _take(self, steps: int) -> Probabilities:
         taken = steps * STEP_SAMPLES
         frames = np.lib.stride_tricks.sliding_window_view(
-            self._heard[: taken + _CONTEXT_SAMPLES], _CONTEXT_SAMPLES + STEP_SAMPLES
+            self._heard[: taken + CONTEXT_SAMPLES], CONTEXT_SAMPLES + STEP_SAMPLES
         )[::STEP_SAMPLES]
         probabilities, self._hidden, self._cell = self._model.infer(
             np.ascontiguousarray(frames), self._hidden, self._cell
@@ -98,7 +100,8 @@ class VoiceActivity:
         return np.concatenate([np.empty(0, np.float32), *parts])
 
 
-def _new_session() -> Any:
+def silero_session(name: str) -> Any:
+    """The package's network of this file name, on one thread. Raises ModuleNotFoundError."""
     import onnxruntime  # here, as it takes longer than all the rest of this package
 
     # The package's own modules import torch's audio half; only its file is wanted.
@@ -111,5 +114,5 @@ def _new_session() -> Any:
     options.intra_op_num_threads = 1  # a step is too small to share out
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(
-        Path(package.origin).parent / _MODEL_FILE, options, providers=["CPUExecutionProvider"]
+        Path(package.origin).parent / "data" / name, options, providers=["CPUExecutionProvider"]
     )
