@@ -31,6 +31,7 @@ MESSAGE_TYPES: Mapping[str, type[Any]] = {
         control.EngineStatus,
         transcription.Hello,
         transcription.Transcribe,
+        transcription.UploadGrown,
         transcription.Cancel,
         transcription.PullUpload,
         transcription.UploadPiece,

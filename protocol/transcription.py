@@ -62,6 +62,21 @@ class Transcribe:
     """Which audio stream of a film, counted from 0; None takes its default one."""
     wants_words: bool = False
     """Times of words matter: measure them, where the engine has a forced aligner."""
+    is_upload_whole: bool = True
+    """Otherwise upload_bytes are what is there so far, and UploadGrown tells of the rest."""
+    reads_forward: bool = False
+    """Decode front to back, as the upload may still grow or did so for an earlier engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadGrown:
+    """Gateway -> engine: more of an upload is there; one of them says that it is whole."""
+
+    request_id: str
+    upload_bytes: int
+    """What is there of it by now."""
+    is_whole: bool
+    """No more will come."""
 
 
 @dataclass(frozen=True, slots=True)

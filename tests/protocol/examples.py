@@ -51,6 +51,7 @@ from protocol.transcription import (
     Stage,
     Token,
     Transcribe,
+    UploadGrown,
     UploadPiece,
     Word,
 )
@@ -138,7 +139,10 @@ EXAMPLES: dict[str, object] = {
             uses_previous_context=True,
             audio_track=1,
             wants_words=True,
+            is_upload_whole=False,
+            reads_forward=True,
         ),
+        UploadGrown(request_id="req_0123456789abcdef", upload_bytes=25_262_144, is_whole=True),
         Cancel(request_id="req_0123456789abcdef"),
         PullUpload(request_id="req_0123456789abcdef", offset=262_144, pieces=4),
         UploadPiece(
