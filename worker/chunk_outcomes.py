@@ -41,6 +41,7 @@ def outcome_of(
             end=task.chunk.end,
             channel=task.channel,
             tokens=answer.tokens,
+            alignment=answer.alignment,
         ),
         tokens=_tokens(answer) if wants_tokens and text == answer.text else (),
     )

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from protocol.limits import SAMPLE_RATE
 from protocol.transcription import Nats, Segment, Word
 from worker.text import scripts
+from worker.text.alignment import Alignment, TimedText, timed_words
 from worker.text.word_times import Piece, estimated_words, pieces_of
 
 SEGMENT_PAUSE_SAMPLES: Final = 3 * SAMPLE_RATE // 10
@@ -50,6 +51,7 @@ def segments_of(
     end: int,
     channel: int | None = None,
     tokens: Sequence[TextToken] = (),
+    alignment: Alignment | None = None,
 ) -> tuple[Segment, ...]:
     """What of a chunk's text was said when; empty for an empty text.
 
@@ -57,10 +59,14 @@ def segments_of(
     text where no speech was found. The segments' texts are the text but for the spaces between
     them: joined as chunks are, they are the text. `tokens`: those of the text, where wanted. If
     they do not make up the text, because it was repaired, every segment has their mean and no ids.
+    `alignment`: measured times, used where they are of this text and make sense.
     """
     heard = spans or (SpeechSpan(start, end, 0.0),)
-    pieces = pieces_of(text, language)
-    words = estimated_words(text, language, heard)
+    timed = TimedText((), ())
+    if alignment is not None and alignment.text == text:
+        timed = timed_words(alignment, language, start=start, end=end)
+    pieces = timed.pieces or pieces_of(text, language)
+    words = timed.words or estimated_words(text, language, heard)
     runs = list(_runs(words))
     shares = _shares(text, [pieces[last - 1].end for _, last in runs], tokens)
     return tuple(
@@ -144,11 +150,13 @@ def _mean(tokens: Sequence[TextToken]) -> Nats | None:
 
 
 def _probability(spans: Sequence[SpeechSpan], start: int, end: int) -> float:
-    """Mean probability of speech over the parts of spans in [start, end)."""
+    """Mean probability of speech over the parts of spans in [start, end); 0 outside of all."""
     parts = [
         (min(span.end, end) - max(span.start, start), span.probability)
         for span in spans
         if span.start < end and span.end > start
     ]
+    if not parts:  # a measured word where voice activity detection heard nothing
+        return 0.0
     mean = sum(length * each for length, each in parts) / sum(length for length, _ in parts)
     return min(1.0, max(0.0, mean))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protocol.transcription import Segment
 from tests.worker.text.test_word_times import Span, span_lists, texts
 from worker.segments import LONG_SEGMENT_SAMPLES, SpeechSpan, segments_of
+from worker.text.alignment import Alignment, TimedUnit, units_of
 from worker.text.word_times import words_of
 
 SECOND = 16_000
@@ -40,6 +41,52 @@ def test_pauses_part_segments_and_each_lies_inside_its_speech() -> None:
     assert (first.text, first.start, first.end) == ("One two three.", SECOND, 3 * SECOND)
     assert (second.text, second.start, second.end) == ("Four five six.", 5 * SECOND, 7 * SECOND)
     assert [word.text for word in second.words] == ["Four", "five", "six."]
+
+
+def aligned(text: str, *edges: float) -> Alignment:
+    """Each word with its start and end in seconds."""
+    times = zip(edges[::2], edges[1::2], strict=True)
+    return Alignment(
+        text,
+        tuple(
+            TimedUnit(unit, round(a * SECOND), round(b * SECOND))
+            for unit, (a, b) in zip(units_of(text), times, strict=True)
+        ),
+    )
+
+
+def test_measured_times_part_segments_where_the_speaker_paused() -> None:
+    text = "One two. Three four."
+    alignment = aligned(text, 0.4, 0.8, 0.8, 1.2, 2, 2.4, 2.4, 2.8)
+
+    first, second = segments_of(
+        text, "English", spans(0, 3), start=0, end=30 * SECOND, alignment=alignment
+    )
+
+    assert (first.text, first.start, first.end) == ("One two.", 0.4 * SECOND, 1.2 * SECOND)
+    assert (second.text, second.start, second.end) == ("Three four.", 2 * SECOND, 2.8 * SECOND)
+    assert not any(word.is_estimated for word in first.words + second.words)
+
+
+def test_measured_times_of_another_text_are_not_used() -> None:
+    alignment = aligned("One two two two.", 0.4, 0.8, 0.8, 1.2, 2, 2.4, 2.4, 2.8)
+
+    (only,) = segments_of(
+        "One two.", "English", spans(1, 3), start=0, end=30 * SECOND, alignment=alignment
+    )
+
+    assert (only.start, only.end) == (SECOND, 3 * SECOND)
+    assert all(word.is_estimated for word in only.words)
+
+
+def test_words_measured_where_no_speech_was_detected_say_so() -> None:
+    alignment = aligned("One.", 5, 5.4)
+
+    (only,) = segments_of(
+        "One.", "English", spans(1, 3), start=0, end=30 * SECOND, alignment=alignment
+    )
+
+    assert (only.start, only.no_speech) == (5 * SECOND, 1.0)
 
 
 def test_a_short_pause_parts_nothing() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from worker.sequence import Priority
+from worker.text.alignment import Alignment
 from worker.text.written_tokens import WrittenToken
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class ChunkText:
     tokens: tuple[WrittenToken, ...] = ()
     """The text in UTF-8, token by token; empty where logprobs are, or where the text is not simply
     the end of the output."""
+    alignment: Alignment | None = None
+    """When its units were said, of the text as repaired; None where not wanted or not known."""
 
 
 @dataclass(frozen=True, slots=True)
