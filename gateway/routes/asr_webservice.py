@@ -35,6 +35,7 @@ from gateway.routes.options import (
 from gateway.routes.transcriptions import TranscriptionRoutes
 from gateway.routes.translations import TARGET, TranslationRoutes
 from gateway.shared_runs import CallerLeft, SharedRuns
+from gateway.translation.early_check import EarlyCheck
 from gateway.uploads import wait_for_disconnect
 from gateway.worker_client.interface import TranscriptionRequest
 from protocol.transcription import ChunkDone, Partial, Progress
@@ -160,18 +161,25 @@ class AsrWebserviceRoutes:
     ) -> Pieces:
         """Raises ApiError."""
         document = translated_document_for(wish)
-        audio_seconds = await self._heard(wanted, document, record)
+        early_check = EarlyCheck(translator, TARGET)
+        audio_seconds = await self._heard(wanted, document, record, early_check)
         if lines := await asyncio.to_thread(document.lines, audio_seconds):
             translated = await translator.translate(lines, TARGET)
             await asyncio.to_thread(document.translate, translated)
         return await _printed(document, audio_seconds)
 
     async def _heard(
-        self, wanted: TranscriptionRequest, document: Document | Translated, record: RequestRecord
+        self,
+        wanted: TranscriptionRequest,
+        document: Document | Translated,
+        record: RequestRecord,
+        early_check: EarlyCheck | None = None,
     ) -> float:
         async def take(message: ChunkDone | Partial | Progress) -> None:
             if isinstance(message, ChunkDone):
                 document.add(message)
+            if early_check is not None:
+                await early_check.take(message)
 
         outcome = await self._transcriptions.outcome(wanted, take, record)
         if isinstance(outcome, ApiError):

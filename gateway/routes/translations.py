@@ -20,6 +20,7 @@ from gateway.routes.answering import Answer, PlainAnswer
 from gateway.routes.answers import SUBTITLE_TYPES, model_headers
 from gateway.routes.options import TranscriptionOptions, parse_options
 from gateway.routes.transcriptions import TranscriptionRoutes
+from gateway.translation.early_check import EarlyCheck
 from gateway.uploads import wait_for_disconnect
 from protocol.languages import UnknownLanguage, parse_language
 from protocol.transcription import ChunkDone, Partial, Progress
@@ -99,14 +100,16 @@ class TranslatedAnswer:
         receive: Receive,
     ) -> None:
         self._answer = answer
+        self._early_check = EarlyCheck(translator, language)
         self._document = document
         self._translator = translator
         self._language = language
         self._receive = receive
 
     async def take(self, message: ChunkDone | Partial | Progress) -> None:
-        """See Answer."""
+        """See Answer. Raises as soon as it is known that no translation will come."""
         await self._answer.take(message)
+        await self._early_check.take(message)
 
     async def keep_awake(self) -> None:
         """See Answer."""

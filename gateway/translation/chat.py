@@ -34,6 +34,8 @@ class TranslationFailed(ApiError):
 
     def __init__(self, message: str, *, is_lasting: bool = False) -> None:
         super().__init__(message, headers={"x-should-retry": "false"} if is_lasting else None)
+        self.is_lasting = is_lasting
+        """Whether another try would meet the same."""
 
 
 class ModelAnswered(Exception):

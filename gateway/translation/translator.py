@@ -8,7 +8,7 @@ from typing import Protocol
 from gateway.errors import ApiError
 from gateway.telemetry import event
 from gateway.translation.chat import ModelAnswered, TranslationFailed
-from gateway.translation.numbering import Batch, batches, read_answer
+from gateway.translation.numbering import Batch, batches, one_line, read_answer
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +16,10 @@ BATCHES_AT_ONCE = 4
 """Of one recording."""
 TRIES = 2
 """Answers that may have wrong numbers, before a batch is asked line by line, or a line fails."""
+
+
+CHECKED_CHARACTERS = 200
+"""Of a text that is translated to see whether the model does."""
 
 
 class Chat(Protocol):
@@ -45,6 +49,17 @@ class Translator:
             failure = _first(group)
             raise failure from failure.__cause__
         return translated
+
+    async def check(self, text: str, language: str) -> None:
+        """Have a little of a text translated, and throw it away: raises TranslationFailed where the
+        model would refuse all of it later too. What may pass until then is only logged."""
+        for batch in batches([one_line(text)[:CHECKED_CHARACTERS]]):
+            try:
+                await self._chat.ask(batch.messages(language))
+            except ApiError as error:
+                if isinstance(error, TranslationFailed) and error.is_lasting:
+                    raise
+                logger.warning(event("language model did not answer yet", {"cause": error.code}))
 
     async def _work(self, waiting: Iterator[Batch], language: str, translated: list[str]) -> None:
         for batch in waiting:

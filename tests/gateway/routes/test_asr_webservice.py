@@ -23,7 +23,8 @@ from tests.gateway.harness import (
     running_server,
     upload_request,
 )
-from tests.gateway.routes.test_translations import german, translating
+from tests.gateway.routes.test_translations import german, long_german, translating
+from tests.gateway.web_server import Reply
 
 PCM = b"\x01\x00\xff\xff" * 4000
 BAZARR = b'Content-Disposition: form-data; name="audio_file"; filename="audio_file"\r\n\r\n'
@@ -214,6 +215,20 @@ async def test_translation_is_made_where_a_language_model_is_set(
     ]
     assert client.requests[0].language == "German"
     assert (result.json["text"], result.json["language"]) == ("GUTEN TAG. WIE GEHT'S?", "en")
+
+
+async def test_translation_that_cannot_come_ends_with_the_first_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    client = long_german(asyncio.Event())  # the rest never comes
+
+    async with translating(tmp_path, client, model=lambda request: Reply(401)) as (server, _):
+        answer = await asked(server, "task=translate&output=srt")
+
+        assert (answer.status, answer.body) == (502, b"")
+        assert "OPENAI_API_KEY" in answer.headers["x-error"]
+        assert len(client.cancelled) == 1
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import webvtt
 from gateway.settings import Secret
 from gateway.worker_client.interface import TranscriptionFailed
 from protocol.failures import FailureCode
+from protocol.transcription import Progress, Stage
 from tests.fakes import FakeWorkerClient, chunk_done, final, segment
 from tests.gateway.harness import (
     DEADLINE,
@@ -309,6 +310,44 @@ async def test_refused_key_is_told_without_showing_it(
     assert "answered 401 invalid_api_key" in caplog.text
     assert KEY not in caplog.text + answer.error["message"]
     assert "Guten" not in caplog.text
+
+
+def long_german(*ends: object) -> FakeWorkerClient:
+    """A worker that has heard the first chunk of a long German recording, then plays `ends`."""
+    chunk = chunk_done("Guten Tag.", language="German")
+    progress = Progress("req_1", 1, Stage.INFERRING, 1.0, 7200.0)
+    return FakeWorkerClient(chunk, progress, *ends)  # type: ignore[arg-type]  # of its script
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+async def test_model_that_will_never_translate_ends_the_work_with_the_first_chunk(
+    tmp_path: Path, status: int
+) -> None:
+    client = long_german(asyncio.Event())  # the rest never comes
+
+    async with translating(tmp_path, client, model=lambda request: Reply(status)) as (server, llm):
+        answer = await server.upload(file_part(), path=PATH)
+
+        assert (answer.status, answer.error["code"]) == (502, "translation_failed")
+        assert answer.headers["x-should-retry"] == "false"
+        assert len(llm.received) == 1
+        assert len(client.cancelled) == 1
+        assert server.spool_files == []
+
+
+async def test_model_that_is_busy_with_the_first_chunk_may_translate_in_the_end(
+    tmp_path: Path,
+) -> None:
+    replies = iter([Reply(429, headers={"retry-after": "50"})])
+    client = long_german(chunk_done("Gut?", index=1, language="German"), final(chunks=2))
+
+    async with translating(
+        tmp_path, client, model=lambda request: next(replies, None) or shouting_model(request)
+    ) as (server, llm):
+        answer = await server.upload(file_part(), path=PATH)
+
+    assert (answer.status, answer.json["text"]) == (200, "GUTEN TAG. GUT?")
+    assert len(llm.received) == 2
 
 
 async def test_busy_model_is_told_with_its_wait(tmp_path: Path) -> None:

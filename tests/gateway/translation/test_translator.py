@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from gateway.translation.chat import TranslationFailed
 from gateway.translation.numbering import BATCH_TEXTS, one_line
-from gateway.translation.translator import BATCHES_AT_ONCE, TRIES, Translator
+from gateway.translation.translator import (
+    BATCHES_AT_ONCE,
+    CHECKED_CHARACTERS,
+    TRIES,
+    Translator,
+)
 from tests.gateway.web_server import translations
 
 Model = Callable[[dict[int, str]], dict[int, str]]
@@ -121,3 +126,36 @@ async def test_first_failure_ends_the_other_batches() -> None:
         await Translator(Failing(shouted)).translate(["line"] * BATCH_TEXTS * 20, "English")
 
     assert len(gone) == BATCHES_AT_ONCE - 1
+
+
+@pytest.mark.parametrize("is_lasting", [True, False])
+async def test_a_check_fails_by_what_lasts_and_by_nothing_else(is_lasting: bool) -> None:
+    class Failing(FakeChat):
+        async def ask(self, messages: Sequence[dict[str, str]]) -> str:
+            await super().ask(messages)
+            raise TranslationFailed("no", is_lasting=is_lasting)
+
+    chat = Failing(shouted)
+    raised = None
+
+    try:
+        await Translator(chat).check("Guten Tag.", "English")
+    except TranslationFailed as failure:
+        raised = failure
+
+    assert chat.asked == [[1]]
+    assert (raised is not None) is is_lasting
+
+
+async def test_a_check_asks_for_a_little_of_a_long_text_and_takes_any_answer() -> None:
+    lengths: list[int] = []
+
+    def confused(lines: dict[int, str]) -> dict[int, str]:
+        lengths.extend(map(len, lines.values()))
+        return {}
+
+    subject, chat = translator(confused)
+    await subject.check("x" * 4000, "English")
+
+    assert len(chat.asked) == 1
+    assert lengths == [CHECKED_CHARACTERS]
