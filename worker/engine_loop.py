@@ -21,6 +21,7 @@ from protocol.transcription import (
     Progress,
     Stage,
     Transcribe,
+    UploadGrown,
 )
 from worker.audio.chunking import Chunk
 from worker.clock import Clock, monotonic
@@ -118,6 +119,9 @@ class EngineLoop:
     def _handle(self, event: Any) -> None:
         if isinstance(event, Transcribe):
             self._open(event)
+        elif isinstance(event, UploadGrown):
+            if (feeder := self._feeders.get(event.request_id)) is not None:
+                feeder.upload_grew(event.upload_bytes, is_whole=event.is_whole)
         elif isinstance(event, Cancel):
             self._fail(event.request_id, FailureCode.CANCELLED, "The caller has left.")
         elif isinstance(event, Introduce):

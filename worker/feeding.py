@@ -6,8 +6,8 @@ Knows nothing of inference: it hands over chunks as fast as they are finished, a
 import logging
 import re
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,11 @@ from worker.audio.decoding import (
     DecodingClosed,
     UndecodableAudio,
 )
+from worker.audio.growth import GrowingFile, Growth
 from worker.chunks_ahead import ChunksAhead
 from worker.fetching import Fetch, UploadLost, fetched_upload
 from worker.mailbox import Mailbox, Pieces
-from worker.recordings import Recording
+from worker.recordings import CutDifferently, Recording
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,11 @@ class Feeder:
         self._stopped = threading.Event()
         self._decoded: DecodedAudio | None = None
         self._pieces: Pieces | None = None
+        self._cut_chunks = 0
+        """How many were handed over; all are cut again where forward reading fails."""
+        self._cut_end = 0
+        request = recording.request
+        self._growth = Growth(request.upload_bytes, is_whole=request.is_upload_whole)
         if not tools.mailbox.sees_spool:
             self._pieces = tools.mailbox.expect_pieces(recording.request.request_id)
         self._lock = threading.Lock()
@@ -110,9 +116,14 @@ class Feeder:
         """A delivered chunk is transcribed, or needs no inference: another one may be cut."""
         self._tools.chunks_ahead.give_back(self)
 
+    def upload_grew(self, upload_bytes: int, *, is_whole: bool) -> None:
+        """So much of the upload is there by now."""
+        self._growth.tell(upload_bytes, is_whole=is_whole)
+
     def stop(self) -> None:
         """Give up: the decoder is killed, and at most what is being delivered now still arrives."""
         self._stopped.set()
+        self._growth.give_up()
         self._tools.chunks_ahead.forget(self)
         if self._pieces is not None:
             self._pieces.put(None)
@@ -126,8 +137,8 @@ class Feeder:
 
     def _run(self) -> None:
         try:
-            with self._upload() as path:
-                self._cut_recording(path)
+            with closing(self._growth), self._upload() as (path, growth):
+                self._read(path, growth)
         except UndecodableAudio as error:
             self._fail(FailureCode(error.code), str(error))
         except DecoderFailed:
@@ -144,26 +155,43 @@ class Feeder:
                 type(error).__name__,
             )
             self._fail(FailureCode.INPUT_LOST, "The upload was lost. Send it again.")
+        except CutDifferently:
+            self._fail(
+                FailureCode.CUT_DIFFERENTLY,
+                "The recording has to be transcribed from its start. Send it again.",
+            )
         except DecodingClosed:
             pass  # by stop(): nobody waits
         except Exception:
             logger.exception("feeder failed request_id=%s", self._recording.request.request_id)
             self._fail(FailureCode.INFERENCE_FAILED, "The recording could not be read. Try again.")
 
-    def _upload(self) -> AbstractContextManager[Path]:
+    def _upload(self) -> AbstractContextManager[tuple[Path, Growth]]:
         request, tools = self._recording.request, self._tools
         if self._pieces is not None:
             moved = partial(self._deliver, Moved(self._recording, Stage.FETCHING))
-            fetch = Fetch(request, tools.mailbox, self._pieces, moved)
+            fetch = Fetch(request, tools.mailbox, self._pieces, moved, self._growth)
             return fetched_upload(fetch, tools.fetch_folder)
         if not SPOOL_FILE.fullmatch(request.spool_file):
             raise UploadLost
-        return nullcontext(tools.spool_folder / request.spool_file)
+        return nullcontext((tools.spool_folder / request.spool_file, self._growth))
 
-    def _cut_recording(self, path: Path) -> None:
+    def _read(self, path: Path, growth: Growth) -> None:
+        if self._recording.request.reads_forward:
+            try:
+                with GrowingFile(path, growth, self._without_slot) as growing:
+                    self._cut_recording(partial(self._tools.decoder.open_growing, growing))
+                return
+            except (UndecodableAudio, DecoderFailed):
+                request_id = self._recording.request.request_id
+                logger.info("upload is read again when it is whole request_id=%s", request_id)
+        growth.wait(lambda: growth.is_whole)
+        self._cut_recording(partial(self._tools.decoder.open, path))
+
+    def _cut_recording(self, opened: Callable[..., DecodedAudio]) -> None:
         chunker = self._tools.new_chunker()
         samples = 0
-        with self._open(path) as decoded:
+        with self._open(opened) as decoded:
             self._deliver(Moved(self._recording, Stage.DECODING, decoded.description.duration))
             while not self._stopped.is_set():
                 with self._tools.decoding_slots:
@@ -176,11 +204,10 @@ class Feeder:
             self._hand_over(chunker.finish())
         self._deliver(CutAll(self._recording, samples))
 
-    def _open(self, path: Path) -> DecodedAudio:
+    def _open(self, opened: Callable[..., DecodedAudio]) -> DecodedAudio:
         with self._tools.decoding_slots:
-            decoded = self._tools.decoder.open(
-                path,
-                self._tools.limits,
+            decoded = opened(
+                limits=self._tools.limits,
                 track=self._recording.request.audio_track,
                 splits_channels=self._recording.request.splits_channels,
             )
@@ -190,11 +217,30 @@ class Feeder:
                 decoded.close()
         return decoded
 
+    @contextmanager
+    def _without_slot(self) -> Iterator[None]:
+        """An upload that is slow to come keeps no other from being decoded."""
+        self._tools.decoding_slots.release()
+        try:
+            yield
+        finally:
+            self._tools.decoding_slots.acquire()
+
     def _hand_over(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
-            if not self._tools.chunks_ahead.take(self, self._stopped.is_set):
+            if chunk.index < self._cut_chunks:
+                self._check_cut_again(chunk)
+            elif self._tools.chunks_ahead.take(self, self._stopped.is_set):
+                self._cut_chunks, self._cut_end = chunk.index + 1, chunk.end
+                self._deliver(ChunkCut(self._recording, chunk))
+            else:
                 return
-            self._deliver(ChunkCut(self._recording, chunk))
+
+    def _check_cut_again(self, chunk: Chunk) -> None:
+        """What was cut while the upload grew has been handed over already."""
+        is_last = chunk.index == self._cut_chunks - 1
+        if is_last and chunk.end != self._cut_end:
+            raise CutDifferently
 
     def _fail(self, code: FailureCode, message: str) -> None:
         self._deliver(FeedingFailed(self._recording, code, message))

@@ -13,6 +13,7 @@ from protocol import codec, sockets
 from protocol.control import Heartbeat, Introduce, Refused, Welcome
 from protocol.limits import UPLOAD_PIECE_BYTES
 from protocol.transcription import Cancel, Hello, PullUpload, Transcribe, UploadPiece
+from worker.audio.growth import Growth
 from worker.fetching import CREDIT, Fetch, UploadLost, fetched_upload
 from worker.mailbox import Mailbox
 
@@ -160,8 +161,19 @@ def test_what_was_queued_before_closing_is_sent(gateway: Gateway, short_folder: 
     assert [gateway.receive(PullUpload).offset for _ in range(100)] == list(range(100))
 
 
-def fetch(engine: Engine, moved: Callable[[], None] = lambda: None) -> Fetch:
-    return Fetch(REQUEST, engine.mailbox, engine.mailbox.expect_pieces("r"), moved)
+def fetch(
+    engine: Engine,
+    moved: Callable[[], None] = lambda: None,
+    *,
+    length: int = 10 * UPLOAD_PIECE_BYTES,
+    is_whole: bool = True,
+) -> Fetch:
+    announced = Growth(length, is_whole=is_whole)
+    return Fetch(REQUEST, engine.mailbox, engine.mailbox.expect_pieces("r"), moved, announced)
+
+
+def await_whole(here: Growth) -> None:
+    here.wait(lambda: here.is_whole)
 
 
 def serve_upload(gateway: Gateway, upload: bytes, credits: list[int]) -> None:
@@ -187,7 +199,8 @@ def test_an_upload_is_pulled_whole_into_a_file_without_a_name(
     moves: list[None] = []
     server = threading.Thread(target=serve_upload, args=(gateway, upload, credits))
     server.start()
-    with fetched_upload(fetch(engine, lambda: moves.append(None)), tmp_path) as path:
+    with fetched_upload(fetch(engine, lambda: moves.append(None)), tmp_path) as (path, here):
+        await_whole(here)
         assert path.read_bytes() == upload
         assert list(tmp_path.iterdir()) == []  # it has no name: a killed process leaves nothing
     server.join()
@@ -208,8 +221,8 @@ def test_pieces_out_of_order_are_a_lost_upload(
     server = threading.Thread(target=misplace)
     server.start()
     with pytest.raises(UploadLost):
-        with fetched_upload(fetch(engine), tmp_path):
-            pass
+        with fetched_upload(fetch(engine), tmp_path) as (_, here):
+            await_whole(here)
     server.join()
 
     assert list(tmp_path.iterdir()) == []
@@ -223,8 +236,8 @@ def test_another_thread_ends_the_wait_for_pieces(
     waiting.pieces.put(None)
 
     with pytest.raises(UploadLost):
-        with fetched_upload(waiting, tmp_path):
-            pass
+        with fetched_upload(waiting, tmp_path) as (_, here):
+            await_whole(here)
 
 
 def test_a_request_opened_again_keeps_its_pieces_when_the_earlier_wait_ends(
@@ -235,6 +248,48 @@ def test_a_request_opened_again_keeps_its_pieces_when_the_earlier_wait_ends(
     engine.mailbox.forget_pieces("r", earlier.pieces)
     server = threading.Thread(target=serve_upload, args=(gateway, b"upload", []))
     server.start()
-    with fetched_upload(later, tmp_path) as path:
+    with fetched_upload(later, tmp_path) as (path, here):
+        await_whole(here)
         assert path.read_bytes() == b"upload"
     server.join()
+
+
+def send_piece(gateway: Gateway, offset: int, content: bytes, *, is_last: bool) -> None:
+    gateway.send(UploadPiece("r", offset, content, is_last))
+
+
+def test_of_an_upload_that_grows_full_pieces_are_pulled_and_in_the_end_the_rest(
+    gateway: Gateway, engine: Engine, tmp_path: Path
+) -> None:
+    gateway.introduce()
+    piece = bytes(UPLOAD_PIECE_BYTES)
+    growing = fetch(engine, length=2 * UPLOAD_PIECE_BYTES + 5, is_whole=False)
+
+    with fetched_upload(growing, tmp_path) as (path, here):
+        assert gateway.receive(PullUpload) == PullUpload("r", 0, 2)
+        send_piece(gateway, 0, piece, is_last=False)
+        send_piece(gateway, UPLOAD_PIECE_BYTES, piece, is_last=False)
+        here.wait(lambda: here.length == 2 * UPLOAD_PIECE_BYTES)
+        assert not here.is_whole
+        growing.announced.tell(2 * UPLOAD_PIECE_BYTES + 9, is_whole=True)
+        assert gateway.receive(PullUpload) == PullUpload("r", 2 * UPLOAD_PIECE_BYTES, CREDIT)
+        send_piece(gateway, 2 * UPLOAD_PIECE_BYTES, b"nine byte", is_last=True)
+        await_whole(here)
+
+        assert path.read_bytes() == piece + piece + b"nine byte"
+
+
+def test_an_upload_that_ends_where_it_was_pulled_to_is_whole_without_another_piece(
+    gateway: Gateway, engine: Engine, tmp_path: Path
+) -> None:
+    gateway.introduce()
+    growing = fetch(engine, length=UPLOAD_PIECE_BYTES, is_whole=False)
+
+    with fetched_upload(growing, tmp_path) as (_, here):
+        gateway.receive(PullUpload)
+        send_piece(gateway, 0, bytes(UPLOAD_PIECE_BYTES), is_last=False)
+        here.wait(lambda: here.length == UPLOAD_PIECE_BYTES)
+        growing.announced.tell(UPLOAD_PIECE_BYTES, is_whole=True)
+        await_whole(here)
+
+    assert here.length == UPLOAD_PIECE_BYTES

@@ -178,7 +178,9 @@ class _Recording:
             yield from self._container.demux(self._stream)
         except MemoryError:
             raise
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            if self._wish.must_be_whole:
+                raise Refused("broke_off") from error
             self._damaged_packets += 1
 
     def _wished_stream(self) -> Any:

@@ -56,6 +56,9 @@ class DecodeWish:
     splits_channels: bool = False
     """Two channels stay apart; one or more than two become one."""
 
+    must_be_whole: bool = False
+    """Refuse a container that breaks off, instead of giving what came before."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioDescription:

@@ -21,6 +21,7 @@ from worker.audio.decode_messages import (
     pack_request,
 )
 from worker.audio.errors import DecoderFailed
+from worker.audio.growth import GrowingFile
 
 _BYTES_PER_SAMPLE: Final = 4
 _BROKE_THE_RULES: Final = 1  # as an exit status
@@ -45,16 +46,22 @@ class DecoderProcess:
         self._connection = connection
         self._reading = threading.Lock()
         self._ending = threading.Lock()
+        self._growing: GrowingFile | None = None
         self.is_closed = False
 
     def brief(self, file: int, limits: DecodeLimits, wish: DecodeWish) -> None:
-        self._connection.settimeout(limits.stall_timeout)
+        self._timeout = limits.stall_timeout
+        self._connection.settimeout(self._timeout)
         if self.receive()[0] != READY:
             raise DecoderFailed("The decoder process did not get ready.")
         socket.send_fds(self._connection, [pack_request(limits, wish)], [file])
 
+    def pour(self, growing: GrowingFile) -> None:
+        """From now on, give the process what is there of a file whenever its answer is awaited."""
+        self._growing = growing
+
     def receive(self) -> tuple[bytes, bytearray]:
-        """The next frame. Raises TimeoutError, or ProcessEnded."""
+        """The next frame. Raises TimeoutError, ProcessEnded, or what GrowingFile does."""
         with self._reading:
             try:
                 kind, length = FRAME_HEADER.unpack(self._read(FRAME_HEADER.size))
@@ -80,6 +87,8 @@ class DecoderProcess:
         content = bytearray(length)
         rest = memoryview(content)
         while rest:
+            if self._growing is not None:
+                self._growing.pour_until_answered(self._connection, self._timeout)
             count = self._connection.recv_into(rest)
             if count == 0:
                 raise EOFError

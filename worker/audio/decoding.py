@@ -40,6 +40,7 @@ from worker.audio.decoder_process import (
     start_process,
 )
 from worker.audio.errors import DecoderFailed, DecodingClosed, UndecodableAudio, refusal
+from worker.audio.growth import GrowingFile
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -100,6 +101,29 @@ class AudioDecoder:
             process = self._briefed_process(file, limits, wish)
         finally:
             os.close(file)
+        return self._opened(process, limits)
+
+    def open_growing(
+        self,
+        growing: GrowingFile,
+        limits: DecodeLimits = DEFAULT_LIMITS,
+        *,
+        track: int | None = None,
+        splits_channels: bool = False,
+    ) -> "DecodedAudio":
+        """As `open`, for a file that is still being written: read once, front to back, while it
+        grows. The caller closes it after the result.
+
+        Raises UndecodableAudio also for what cannot be read so, now or while iterating, though the
+        whole file may be good; and DecodingClosed.
+        """
+        wish = DecodeWish(track, splits_channels, must_be_whole=True)
+        process = self._briefed_process(growing.reader, limits, wish)
+        growing.forget_reader()
+        process.pour(growing)
+        return self._opened(process, limits)
+
+    def _opened(self, process: DecoderProcess, limits: DecodeLimits) -> "DecodedAudio":
         try:
             return DecodedAudio(process, limits)
         except BaseException:

@@ -72,6 +72,10 @@ _REFUSALS: Final = {
         "Decoding the file takes more time or memory than one recording is allowed. "
         "Convert it to WAV or FLAC and send it again.",
     ),
+    "broke_off": (
+        "audio_undecodable",
+        "The file is damaged or not complete. Send it again.",
+    ),
     "crashed": (
         "audio_undecodable",
         "The file is damaged in a way the decoder does not survive. "
