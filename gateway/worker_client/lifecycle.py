@@ -13,6 +13,8 @@ WORKER_GRACE = 10.0
 """Seconds a request waits for a first worker to connect before it is told that there is none."""
 LINK_GRACE = 30.0
 """Seconds an engine may be ready without having said Hello; then it is ended as unreachable."""
+CROWDED = 16
+"""Requests of one engine beyond which a further one has another worker start its engine."""
 START_PATIENCE = 15.0
 """Seconds an engine may take to start before requests that wait have another worker start one."""
 
@@ -112,6 +114,8 @@ class Lifecycle:
         self._workers: dict[str, Worker] = {}
         self.expected = 0
         """Requests on their way in: a reason to keep an engine, none to start one."""
+        self._is_crowded = False
+        """Whether a request went to a crowded engine since the last decision."""
 
     def __repr__(self) -> str:
         parts = ", ".join(
@@ -200,6 +204,7 @@ class Lifecycle:
         """Note that this worker's engine now holds the request."""
         engine = worker.engine
         assert engine is not None
+        self._is_crowded = self._is_crowded or len(engine.running) >= CROWDED
         engine.running.add(request_id)
         if is_suspect:
             engine.suspect = request_id
@@ -228,8 +233,9 @@ class Lifecycle:
     def decide(self, now: float, waiting: int) -> list[Start | Stop]:
         """What to ask of supervisors now; asking is noted, so it is not asked twice."""
         actions: list[Start | Stop] = []
-        if waiting > sum(worker.free for worker in self._workers.values()):
+        if waiting > sum(worker.free for worker in self._workers.values()) or self._is_crowded:
             actions += self._start_one(now)
+        self._is_crowded = False
         for worker in self._workers.values():
             if not worker.is_supervised:
                 continue

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from gateway.worker_client.lifecycle import (
+    CROWDED,
     LINK_GRACE,
     START_PATIENCE,
     Joined,
@@ -224,6 +225,33 @@ def test_a_second_worker_starts_when_the_first_is_full(fleet: Lifecycle) -> None
 
     assign(fleet, "a", "b")
     assert fleet.decide(0.0, waiting=1) == [Start("two")]
+
+
+def test_a_second_worker_starts_once_the_first_is_crowded_though_it_takes_more(
+    fleet: Lifecycle,
+) -> None:
+    fleet.status_changed("one", status(EngineState.READY), 0.0)
+    fleet.engine_joined(hello(capacity=128), 0.0)
+    fleet.supervisor_joined("two", "first", 0.0)
+    fleet.status_changed("two", status(EngineState.STOPPED, epoch=0), 0.0)
+
+    assign(fleet, *(str(number) for number in range(CROWDED)))
+    assert fleet.decide(1.0, waiting=0) == []
+    assign(fleet, "one more")
+
+    assert fleet.decide(2.0, waiting=0) == [Start("two")]
+    assert fleet.decide(3.0, waiting=0) == []
+
+
+def test_a_crowd_without_newcomers_starts_nothing(fleet: Lifecycle) -> None:
+    fleet.status_changed("one", status(EngineState.READY), 0.0)
+    fleet.engine_joined(hello(capacity=128), 0.0)
+    assign(fleet, *(str(number) for number in range(CROWDED + 1)))
+    assert fleet.decide(1.0, waiting=0) == []
+    fleet.supervisor_joined("two", "first", 2.0)
+    fleet.status_changed("two", status(EngineState.STOPPED, epoch=0), 2.0)
+
+    assert fleet.decide(3.0, waiting=0) == []
 
 
 def test_requests_go_to_the_engine_with_most_room(fleet: Lifecycle) -> None:
