@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from worker.kv_arena import KvArena, Region
+from worker.parked_regions import ParkedRegions
 from worker.sequence import (
     Batch,
     DecodeStep,
@@ -75,6 +76,7 @@ class Scheduler:
         self.live_expected = False
         """Set while live sessions are open: files are cut as small as if live work were there."""
         self._arena = arena
+        self._parked = ParkedRegions(arena)
         self._costs = costs
         self._most_rows = most_rows
         self._most_windows = self._planned_windows = most_windows
@@ -114,10 +116,13 @@ class Scheduler:
         if sequence.key in self._sequences:
             raise ValueError(f"{sequence.key} is here already")
         admitted = [region for other in self._admitted if (region := other.region) is not None]
-        if not self._arena.could_allocate(sequence.kv_tokens, without=admitted):
+        all_regions = admitted + self._parked.regions()
+        if not self._arena.could_allocate(sequence.kv_tokens, without=all_regions):
             raise SequenceTooLarge(
                 f"{sequence.kv_tokens} tokens do not fit into a KV cache of {self._arena.tokens}"
             )
+        if sequence.utterance is not None:
+            self._parked.limit(sequence.utterance, sequence.unchanged_tokens)
         self._sequences[sequence.key] = sequence
         self._live += sequence.is_live
         self._waiting[sequence.priority].add(sequence)
@@ -132,11 +137,38 @@ class Scheduler:
             return None
         self._live -= sequence.is_live
         self._preempted.pop(key, None)
-        if sequence.region is None:
+        if sequence.slot is None:
             self._waiting[sequence.priority].remove(sequence)
         else:
             self._release(sequence)
         return sequence
+
+    def park(self, key: tuple[str, int]) -> Sequence | None:
+        """As `drop`, but a step of an utterance leaves its region for the next one.
+
+        Only the latest step of an utterance may: of an earlier one the rows could differ.
+        """
+        sequence = self._sequences.get(key)
+        if sequence is None or sequence.utterance is None or sequence.region is None:
+            return self.drop(key)
+        rows = min(sequence.prefilled_tokens, sequence.prompt_tokens)
+        self._parked.park(sequence.utterance, sequence.region, rows)
+        sequence.region = None
+        return self.drop(key)
+
+    def forget(self, utterance: str) -> None:
+        """What is parked of it is free."""
+        self._parked.forget(utterance)
+
+    def verify(self, sequence: Sequence, outputs: int, guessed: int) -> None:
+        """The verdict is read: so many output tokens hold. The newest is to be read next, and so
+        many guessed ones behind it are to be verified."""
+        sequence.verify(outputs, guessed)
+
+    def go_on(self, sequence: Sequence, *, is_checked: bool) -> None:
+        """The verdict is read, and all that was launched holds. The next ones wait for theirs as
+        well if `is_checked`."""
+        sequence.awaits_verdict, sequence.is_checked = False, is_checked
 
     def run_alone(self, request_id: str | None) -> None:
         """Until told otherwise, run this request only, one sequence at a time; None: all.
@@ -219,7 +251,7 @@ class Scheduler:
         chosen = self._prompt_work(prompts, lambda sequence: sequence.is_encoded)
         slices: list[TokenSlice] = []
         for sequence in chosen:
-            left = sequence.prompt_tokens - sequence.prefilled_tokens
+            left = sequence.given_tokens - sequence.prefilled_tokens
             if room < min(left, LEAST_TOKENS):
                 break  # a crumb of a prompt costs a whole slice's overhead
             # A crumb at the end would cost nearly what a whole slice does.
@@ -231,8 +263,11 @@ class Scheduler:
         if not slices or not self._round.allows(Extend, slices[0].sequence.is_live):
             return None
         for piece in slices:
-            piece.sequence.prefilled_tokens += piece.count
-            piece.sequence.decoded_tokens += piece.is_last
+            sequence = piece.sequence
+            sequence.prefilled_tokens += piece.count
+            if piece.is_last:
+                sequence.decoded_tokens = sequence.given_tokens - sequence.prompt_tokens + 1
+                sequence.awaits_verdict = sequence.is_checked
         return Extend(tuple(slices))
 
     def _prompt_work(
@@ -261,6 +296,7 @@ class Scheduler:
         self._steps_without_files = self._steps_without_files + 1 if left_out else 0
         for sequence in rows:
             sequence.decoded_tokens += 1
+            sequence.awaits_verdict = sequence.is_checked
             if not sequence.is_live:
                 self._file_rows_launched += 1
                 self._rotation[sequence] = self._file_rows_launched
@@ -328,18 +364,33 @@ class Scheduler:
         return next((seq for seq in line.in_turn() if seq.request_id not in holders), None)
 
     def _place(self, sequence: Sequence) -> None:
-        region = self._arena.allocate(sequence.kv_tokens)
-        assert region is not None
+        sequence.region = self._region_for(sequence)
         self._waiting[sequence.priority].take(sequence)
-        sequence.region = region
         sequence.slot = heappop(self._slots)
         sequence.admissions += 1
         self._admitted.append(sequence)
 
+    def _region_for(self, sequence: Sequence) -> Region:
+        """Its utterance's own with what holds good in it, or another. What others have parked goes
+        for what it needs, not for what it would like."""
+        utterance = sequence.utterance
+        if utterance is not None and (own := self._parked.region_of(utterance)) is not None:
+            if own.tokens >= sequence.kv_tokens:
+                region, sequence.prefilled_tokens = self._parked.take(utterance)
+                return region
+            self._parked.forget(utterance)
+        roomy = max(sequence.roomy_tokens, sequence.kv_tokens)
+        if (free := self._arena.allocate(roomy)) is not None:
+            return free
+        self._parked.make_room(sequence.kv_tokens)
+        found = self._arena.allocate(sequence.kv_tokens)
+        assert found is not None
+        return found
+
     def _release(self, sequence: Sequence) -> None:
-        assert sequence.region is not None
         assert sequence.slot is not None
-        self._arena.free(sequence.region)
+        if sequence.region is not None:
+            self._arena.free(sequence.region)
         heappush(self._slots, sequence.slot)
         self._admitted.remove(sequence)
         self._rotation.pop(sequence, None)
@@ -370,7 +421,8 @@ class Scheduler:
     def _fits(self, sequence: Sequence, without: Iterable[Sequence]) -> bool:
         regions: list[Region] = [region for other in without if (region := other.region)]
         has_slot = len(self._slots) + len(regions) > self._kept_back(sequence)
-        return has_slot and self._arena.could_allocate(sequence.kv_tokens, without=regions)
+        going = regions + self._parked.regions()
+        return has_slot and self._arena.could_allocate(sequence.kv_tokens, without=going)
 
     def _kept_back(self, sequence: Sequence) -> int:
         """Slots that this sequence must leave free: some are for requests that hold none yet, or a

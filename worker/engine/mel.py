@@ -23,7 +23,8 @@ HOP_SAMPLES = 160
 
 _HIGHEST_HZ = 8000.0
 _LEAST_POWER = 1e-10
-_DYNAMIC_RANGE = 8.0  # powers of ten below the loudest bin
+DYNAMIC_RANGE = 8.0
+"""The floor of all levels, in powers of ten below the loudest."""
 
 _EXTRACTORS = ("WhisperFeatureExtractor", "Qwen3ASRFeatureExtractor")
 
@@ -51,16 +52,35 @@ class LogMel:
 
     def __call__(self, samples: Tensor) -> Tensor:
         """(samples,) float32, 16 kHz, on the device -> (mel_bins, frame_count(samples)) float32."""
+        levels = self.levels(samples)
+        levels = torch.maximum(levels, levels.max() - DYNAMIC_RANGE)
+        return features_of(levels)
+
+    def levels(self, samples: Tensor, first: int = 0) -> Tensor:
+        """Powers of ten before the floor is applied: (frames from `first` on, mel_bins)."""
         _require_samples(samples)
-        reach = self._fft_samples // 2
-        padded = torch.nn.functional.pad(samples[None], (reach, reach), mode="reflect")[0]
+        # Left of a later frame lie samples; left of the first ones and right of the last, mirrors.
+        begin = max(0, first * HOP_SAMPLES - self.reach)
+        mirrored = max(0, self.reach - first * HOP_SAMPLES)
+        padded = torch.nn.functional.pad(
+            samples[None, begin:], (mirrored, self.reach), mode="reflect"
+        )[0]
         # One frame more would fit behind these; the reference leaves it out.
-        frames = padded.unfold(0, self._fft_samples, HOP_SAMPLES)[: frame_count(len(samples))]
+        frames = padded.unfold(0, self._fft_samples, HOP_SAMPLES)
+        frames = frames[: frame_count(len(samples)) - first]
         spectrum = torch.fft.rfft(frames * self._window)  # (frames, bins)
         power = spectrum.real.square() + spectrum.imag.square()
-        levels = (power @ self._filters).clamp_(min=_LEAST_POWER).log10_()
-        levels = torch.maximum(levels, levels.max() - _DYNAMIC_RANGE)
-        return levels.add_(4).div_(4).T
+        return (power @ self._filters).clamp_(min=_LEAST_POWER).log10_()
+
+    @property
+    def reach(self) -> int:
+        """Samples on either side of a frame's place that it is made of."""
+        return self._fft_samples // 2
+
+
+def features_of(levels: Tensor) -> Tensor:
+    """Levels no lower than the floor (frames, mel_bins), used up -> features (mel_bins, frames)."""
+    return levels.add_(4).div_(4).T
 
 
 def mel_filters(mel_bins: int, fft_samples: int) -> Tensor:

@@ -7,11 +7,12 @@ that is reported.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.engine.checkpoints import read_checkpoint, resolve_checkpoint
@@ -28,9 +29,11 @@ from worker.engine.interface import (
     LoadProgress,
     ReportProgress,
 )
-from worker.engine.rows import BROKEN, Choice, DecodeRow, TokenRun
+from worker.engine.progress import Progress, Verdict
+from worker.engine.rows import DecodeRow, TokenRun
+from worker.engine.utterances import UTTERANCES_KEPT, Utterance, UtteranceStep
 from worker.scheduler import Scheduler, SequenceTooLarge
-from worker.sequence import Batch, DecodeStep, Encode, Extend
+from worker.sequence import Batch, DecodeStep, Encode, Extend, TokenSlice
 from worker.sequence import Sequence as ScheduledSequence
 from worker.text.model_output import parse_model_output
 from worker.text.written_tokens import WrittenToken, tokens_of_text
@@ -49,38 +52,23 @@ LAUNCHES_TO_RECOVER = 256
 _WARM_UP: ChunkKey = ("warm-up", 0)
 
 
-@dataclass(slots=True, eq=False)
-class _Progress:
-    """What a chunk has become so far; tensors are whatever the runner takes."""
-
-    chunk: ChunkRequest
-    prompt: Prompt
-    choice: Choice
-    sequence: ScheduledSequence
-    windows: Sequence[Any] = ()
-    audio: list[Any] = field(default_factory=list)
-    hidden: Any = None
-    """The prompt's hidden states while it is prefilled."""
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    starts: int = 1
-    """Grows when the scheduler takes its place away; what is in flight then is not for it."""
-
-    def start_over(self) -> None:
-        self.windows, self.hidden = (), None
-        self.audio, self.token_ids, self.logprobs = [], [], []
-        if self.choice.generator is not None:  # what was told of its text has to come true
-            self.choice.generator.manual_seed(self.choice.generator.initial_seed())
-        self.starts += 1
-
-
 @dataclass(frozen=True, slots=True)
 class _Flight:
     """A launched batch and who gets its picks, in order."""
 
     batch: Batch
     launched: Launched
-    receivers: list[tuple[_Progress, int]]
+    receivers: list[_Receiver]
+
+
+@dataclass(frozen=True, slots=True)
+class _Receiver:
+    progress: Progress
+    start: int
+    """Which of its starts the picks are for."""
+    picks: int = 1
+    is_last: bool = True
+    """Whether its pass ends with these."""
 
 
 class NativeEngine:
@@ -91,7 +79,9 @@ class NativeEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._loaded: NativeModel | None = None
-        self._running: dict[ChunkKey, _Progress] = {}
+        self._running: dict[ChunkKey, Progress] = {}
+        self._utterances: dict[str, Utterance] = {}
+        """By name, the one with the latest step at the end."""
         # Bounded by what is submitted, and by the batches the model reads behind.
         self._answers: list[Answer] = []
         self._in_flight: deque[_Flight] = deque()
@@ -160,32 +150,31 @@ class NativeEngine:
     # --- chunks -----------------------------------------------------------------------------
 
     def submit(self, key: ChunkKey, chunk: ChunkRequest) -> None:
-        prompt = self._model.prompt(chunk)
-        sequence = ScheduledSequence(
-            key=key,
-            priority=chunk.priority,
-            windows=prompt.windows,
-            prompt_tokens=len(prompt.token_ids),
-            max_new_tokens=prompt.max_new_tokens,
-        )
+        self._model.require_known(chunk.prefix)
+        progress = self._begun(key, chunk)
+        sequence = progress.sequence
         try:
             if sequence.kv_tokens > self._model.max_positions:
                 raise SequenceTooLarge(f"the model has {self._model.max_positions} positions")
             self._scheduler.add(sequence)
         except SequenceTooLarge as error:
             logger.warning("a chunk is too large tokens=%d: %s", sequence.kv_tokens, error)
+            if chunk.utterance is not None:
+                self.end_utterance(chunk.utterance)
             message = "This part of the recording is longer than the server can take at once."
             self._answers.append((key, ChunkFailure("out_of_memory", message)))
         else:
-            self._running[key] = _Progress(chunk, prompt, self._model.choice(chunk), sequence)
+            self._running[key] = progress
 
     def cancel(self, key: ChunkKey) -> None:
         self._answers = [answer for answer in self._answers if answer[0] != key]
-        if self._running.pop(key, None) is not None:
-            self._scheduler.drop(key)
+        progress = self._running.pop(key, None)
+        if progress is not None:
+            self._leave(progress)
 
     def end_utterance(self, utterance: str) -> None:
-        """Nothing is kept between steps yet."""
+        self._utterances.pop(utterance, None)
+        self._scheduler.forget(utterance)
 
     def text_so_far(self, key: ChunkKey) -> str | None:
         progress = self._running.get(key)
@@ -206,10 +195,61 @@ class NativeEngine:
         if batch is not None:
             self._launch(batch)
         waiting = self._model.reads_behind if batch is not None else 0
+        # What speech is verified against decides what comes next: it is not kept waiting.
+        if self._in_flight and any(map(_is_awaited, self._in_flight[-1].receivers)):
+            waiting = 0
         while len(self._in_flight) > waiting:
             self._read(self._in_flight.popleft())
         answers, self._answers = self._answers, []
         return answers
+
+    def _begun(self, key: ChunkKey, chunk: ChunkRequest) -> Progress:
+        """What a chunk is before anything of it has run."""
+        prompt = self._model.prompt(chunk)
+        said = len(chunk.prefix)
+        most_new = max(1, prompt.max_new_tokens - said)
+        if chunk.most_new_tokens is not None:
+            most_new = min(most_new, chunk.most_new_tokens)
+        utterance, step = self._step_of_utterance(chunk, prompt)
+        sequence = ScheduledSequence(
+            key=key,
+            priority=chunk.priority,
+            windows=prompt.windows if step is None else len(step.features),
+            prompt_tokens=len(prompt.token_ids),
+            max_new_tokens=said + most_new,
+            prefix_tokens=said,
+            draft_tokens=len(self._model.draft_of(chunk, most_new - 1)),
+            utterance=chunk.utterance,
+            unchanged_tokens=0 if step is None else step.unchanged_tokens,
+            roomy_tokens=0 if step is None else self._model.roomy_tokens(chunk, prompt),
+        )
+        return Progress(chunk, prompt, self._model.choice(chunk), sequence, utterance, step)
+
+    def _step_of_utterance(
+        self, chunk: ChunkRequest, prompt: Prompt
+    ) -> tuple[Utterance, UtteranceStep] | tuple[None, None]:
+        name = chunk.utterance
+        if name is None:
+            return None, None
+        utterance = self._utterances.pop(name, None)
+        if utterance is None or not utterance.could_grow_to(chunk.samples):
+            self.end_utterance(name)
+            utterance = self._model.utterance()
+        self._utterances[name] = utterance
+        if len(self._utterances) > UTTERANCES_KEPT:
+            self.end_utterance(next(iter(self._utterances)))
+        return utterance, self._model.step_of(utterance, chunk, prompt)
+
+    def _leave(self, progress: Progress) -> None:
+        """Its place is free; what its utterance's next step can use stays where it is."""
+        if progress.is_kept and self._is_open(progress):
+            self._scheduler.park(progress.sequence.key)
+        else:
+            self._scheduler.drop(progress.sequence.key)
+
+    def _is_open(self, progress: Progress) -> bool:
+        name = progress.chunk.utterance
+        return name is not None and self._utterances.get(name) is progress.utterance
 
     @property
     def _model(self) -> NativeModel:
@@ -237,6 +277,7 @@ class NativeEngine:
         is_too_large = failure.code == "out_of_memory"
         parts = halves(wanted) if is_too_large or len(keys) > 1 else None
         if is_too_large:
+            self._utterances.clear()  # what they keep takes memory that nothing was planned for
             self._scheduler.halve_limit_of(wanted)
             self._launches_in_a_row = 0
         if parts is None and is_too_large:  # what was given back may be enough for the smallest
@@ -259,7 +300,7 @@ class NativeEngine:
             self._scheduler.double_limits()
         return None
 
-    def _running_as(self, sequence: ScheduledSequence) -> _Progress | None:
+    def _running_as(self, sequence: ScheduledSequence) -> Progress | None:
         progress = self._running.get(sequence.key)
         return progress if progress is not None and progress.sequence is sequence else None
 
@@ -274,38 +315,51 @@ class NativeEngine:
         parts = [(self._running[part.sequence.key], part) for part in batch.parts]
         windows: list[Any] = []
         for progress, part in parts:
-            progress.windows = progress.windows or self._model.windows(progress.chunk)
-            windows += progress.windows[part.first : part.first + part.count]
+            if not progress.windows:
+                progress.windows = self._model.windows(progress.chunk)
+            chosen = progress.windows[part.first : part.first + part.count]
+            windows += map(self._model.placed, chosen) if progress.step is not None else chosen
         encoded, launched = self._model.runner.encode(windows)
         rest = iter(encoded)
         for progress, part in parts:
-            progress.audio += [next(rest) for _ in range(part.count)]
+            for index in progress.to_encode[part.first : part.first + part.count]:
+                progress.encoded(index, next(rest))
         return _Flight(batch, launched, [])
 
     def _extend(self, batch: Extend) -> _Flight:
         slices = [(self._running[part.sequence.key], part) for part in batch.slices]
         runs: list[TokenRun] = []
+        receivers: list[_Receiver] = []
         for progress, part in slices:
-            if progress.hidden is None:
-                progress.hidden = self._model.hidden_prompt(progress.prompt, progress.audio)
-            hidden = progress.hidden[part.first : part.first + part.count]
-            runs.append(self._token_run(progress, part.first, hidden, int(part.is_last)))
+            picks = part.sequence.picks_in(part.first, part.count)
+            runs.append(self._token_run(progress, part, picks))
+            if picks:
+                receivers.append(_Receiver(progress, progress.starts, picks, part.is_last))
         launched = self._model.runner.extend(runs)
-        finished = [progress for progress, part in slices if part.is_last]
-        for progress in finished:
-            progress.hidden, progress.audio, progress.windows = None, [], ()
-        return _Flight(batch, launched, [(progress, progress.starts) for progress in finished])
+        for progress, part in slices:
+            if part.is_last:
+                progress.hidden, progress.audio, progress.windows = None, {}, ()
+        return _Flight(batch, launched, receivers)
 
     def _decode(self, batch: DecodeStep) -> _Flight:
         steps = [self._running[sequence.key] for sequence in batch.sequences]
         launched = self._model.runner.decode([self._decode_row(progress) for progress in steps])
-        return _Flight(batch, launched, [(progress, progress.starts) for progress in steps])
+        receivers = [_Receiver(progress, progress.starts) for progress in steps]
+        return _Flight(batch, launched, receivers)
 
-    def _token_run(self, progress: _Progress, position: int, hidden: Any, picks: int) -> TokenRun:
+    def _token_run(self, progress: Progress, part: TokenSlice, picks: int) -> TokenRun:
+        if progress.hidden is None:
+            audio = [progress.audio[index] for index in sorted(progress.audio)]
+            progress.hidden_start = part.first
+            progress.hidden = self._model.hidden_tokens(
+                progress.given_ids, part.first, progress.prompt, audio
+            )
+        begin = part.first - progress.hidden_start
+        hidden = progress.hidden[begin : begin + part.count]
         slot, first_row = _place(progress.sequence)
-        return TokenRun(slot, first_row, position, hidden, picks, progress.choice)
+        return TokenRun(slot, first_row, part.first, hidden, picks, progress.choice)
 
-    def _decode_row(self, progress: _Progress) -> DecodeRow:
+    def _decode_row(self, progress: Progress) -> DecodeRow:
         slot, first_row = _place(progress.sequence)
         # The scheduler counts this step already: its row is the newest one.
         return DecodeRow(slot, first_row, progress.sequence.kv_rows - 1, progress.choice)
@@ -318,33 +372,43 @@ class NativeEngine:
         except RuntimeError as error:  # what the device found wrong after the launch
             failure = self._model.failure_of(error)
             for sequence in sequences_of(flight.batch):
+                if sequence.utterance is not None:  # who knows what its KV rows hold
+                    self.end_utterance(sequence.utterance)
                 if self._running_as(sequence):
                     self._end(sequence.key, failure)
             return
         self._costs.observe(flight.batch, flight.launched.seconds)
-        for index, (progress, start) in enumerate(flight.receivers):
-            if self._running_as(progress.sequence) is progress and progress.starts == start:
-                logprob = logprobs[index] if logprobs else None
-                self._receive(progress, picks[index], logprob)
+        rest = iter(zip(picks, logprobs or itertools.repeat(0.0), strict=False))
+        for receiver in flight.receivers:
+            own = list(itertools.islice(rest, receiver.picks))
+            progress = receiver.progress
+            is_here = self._running_as(progress.sequence) is progress
+            if is_here and progress.starts == receiver.start:
+                progress.picks += own
+                if receiver.is_last:
+                    self._receive(progress)
 
-    def _receive(self, progress: _Progress, token_id: int, logprob: float | None) -> None:
-        if token_id == BROKEN:
+    def _receive(self, progress: Progress) -> None:
+        """A pass of this chunk is read: what is next?"""
+        verdict = progress.take(self._model.end_token_ids)
+        if verdict is Verdict.BROKEN:
             logger.warning("the model's scores for a chunk were not finite")
             message = "This part of the recording could not be transcribed."
             self._end(progress.sequence.key, ChunkFailure("inference_failed", message))
-        elif token_id in self._model.end_token_ids:
-            self._finish(progress, is_cut_off=False)
-        else:
-            progress.token_ids.append(token_id)
-            if logprob is not None:
-                progress.logprobs.append(logprob)
-            if len(progress.token_ids) == progress.prompt.max_new_tokens:
-                self._finish(progress, is_cut_off=True)
+        elif verdict in (Verdict.ENDED, Verdict.CUT_OFF):
+            self._finish(progress, is_cut_off=verdict is Verdict.CUT_OFF)
+        elif progress.draft is not None and progress.sequence.awaits_verdict:
+            guessed = progress.guess()
+            if guessed or verdict is Verdict.CORRECTED:
+                outputs = len(progress.token_ids)
+                self._scheduler.verify(progress.sequence, outputs, len(guessed))
+            else:
+                is_checked = progress.draft.may_follow
+                self._scheduler.go_on(progress.sequence, is_checked=is_checked)
 
-    def _finish(self, progress: _Progress, *, is_cut_off: bool) -> None:
+    def _finish(self, progress: Progress, *, is_cut_off: bool) -> None:
         text = self._model.detokenize(progress.token_ids)
         parsed = parse_model_output(text, progress.chunk.language)
-        wants_logprobs = progress.chunk.wants_logprobs
         self._end(
             progress.sequence.key,
             ChunkText(
@@ -354,15 +418,15 @@ class NativeEngine:
                 audio_tokens=progress.prompt.audio_tokens,
                 output_tokens=len(progress.token_ids),
                 is_cut_off=is_cut_off,
-                logprobs=tuple(progress.logprobs) if wants_logprobs else None,
+                logprobs=tuple(progress.logprobs) if progress.is_logged else None,
                 token_ids=tuple(progress.token_ids),
                 tokens=tokens_of_text(parsed.text, self._written(progress)),
             ),
         )
 
-    def _written(self, progress: _Progress) -> list[WrittenToken]:
-        """The output tokens with their probabilities, if the chunk wants them."""
-        if not progress.chunk.wants_logprobs:
+    def _written(self, progress: Progress) -> list[WrittenToken]:
+        """The output tokens with their probabilities, where they are told."""
+        if not progress.is_logged:
             return []
         return [
             WrittenToken(token_id, self._model.token_bytes(token_id), logprob)
@@ -370,9 +434,18 @@ class NativeEngine:
         ]
 
     def _end(self, key: ChunkKey, answer: ChunkText | ChunkFailure) -> None:
-        del self._running[key]
-        self._scheduler.drop(key)
+        progress = self._running.pop(key)
+        if isinstance(answer, ChunkFailure) and self._is_open(progress):
+            assert progress.chunk.utterance is not None
+            self.end_utterance(progress.chunk.utterance)
+        self._leave(progress)
         self._answers.append((key, answer))
+
+
+def _is_awaited(receiver: _Receiver) -> bool:
+    """Whether somebody who speaks can only go on once this is read."""
+    sequence = receiver.progress.sequence
+    return sequence.is_live and sequence.awaits_verdict
 
 
 def _place(sequence: ScheduledSequence) -> tuple[int, int]:

@@ -6,7 +6,9 @@ Imports torch; worker/engine/native.py imports this only when it loads.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
+from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,10 +30,12 @@ from worker.engine.interface import (
 )
 from worker.engine.limits import LEAST_SAMPLES, LEAST_TEMPERATURE, output_token_limit
 from worker.engine.mel import LogMel, frame_count
+from worker.engine.mel_stream import MelStream
 from worker.engine.memory_plan import BatchLimits, MemoryPlan, plan_memory
 from worker.engine.prompt import CONTEXT_TOKENS, Prompter
 from worker.engine.rows import GREEDY, Choice
 from worker.engine.runner import TOKEN_BUCKETS, Runner
+from worker.engine.utterances import Utterance, UtteranceStep
 from worker.engine.weights import load_parameters, parameter_bytes
 from worker.kv_arena import KvArena, rounded_up
 from worker.model.config import ModelConfig, UnsupportedConfig, read_model_config
@@ -45,6 +49,9 @@ CUDA_LIMITS = BatchLimits(windows=16, prefill_tokens=8192, rows=256)
 
 CPU_SHARE = 0.5
 """Of the host's free memory, for weights and KV cache; used only as far as chunks fill it."""
+
+HEADROOM_SECONDS = 8
+"""By which an utterance may grow before it needs another region."""
 
 _FRAMING_TOKENS = 64
 """Of a prompt, beside context and audio; the forced language included."""
@@ -76,6 +83,7 @@ class NativeModel:
         self._config = _read_config(checkpoint)
         self._prompter = Prompter(checkpoint.folder)
         self._log_mel = LogMel(checkpoint.preprocessor, self.device)
+        self._host_mel = LogMel(checkpoint.preprocessor, torch.device("cpu"))
         if self._log_mel.mel_bins != self._config.audio.mel_bins:
             raise EngineFailure(
                 "model_corrupt",
@@ -83,7 +91,8 @@ class NativeModel:
                 " checkpoint and let it be downloaded again, or restore the folder.",
             )
         longest = min(settings.max_chunk_seconds, checkpoint.max_chunk_seconds or float("inf"))
-        self.plan = self._plan(settings, longest)
+        self._most_samples = int(longest * SAMPLE_RATE)
+        self.plan = self._plan(settings)
         logger.info("memory is planned device=%s %s", self.device, self.plan)
         self.end_token_ids = frozenset(
             checkpoint.end_token_ids or (self._prompter.turn_end_id, self._prompter.padding_id)
@@ -120,7 +129,7 @@ class NativeModel:
         return prior_costs(self._config, self.plan.parameter_bytes, speed)
 
     def inference_mode(self) -> AbstractContextManager[None]:
-        """Within, tensors keep no history; windows(), hidden_prompt() and the runner need it."""
+        """Within, tensors keep no history; windows(), hidden_tokens() and the runner need it."""
         mode: AbstractContextManager[None] = torch.inference_mode()
         return mode
 
@@ -139,6 +148,40 @@ class NativeModel:
             max_new_tokens=output_token_limit(len(chunk.samples)),
         )
 
+    def utterance(self) -> Utterance:
+        """For the steps of one that has just begun."""
+        return Utterance(MelStream(self._host_mel, self._config.audio.window_frames))
+
+    def step_of(self, utterance: Utterance, chunk: ChunkRequest, prompt: Prompt) -> UtteranceStep:
+        """The audio of this chunk as the utterance's next step."""
+        samples = torch.from_numpy(chunk.samples).float()
+        return utterance.begin(samples, prompt.token_ids[: prompt.audio_start])
+
+    def roomy_tokens(self, chunk: ChunkRequest, prompt: Prompt) -> int:
+        """KV rows that the utterance may need in the steps that follow: for some seconds more, up
+        to the longest chunk."""
+        samples = max(len(chunk.samples), LEAST_SAMPLES)
+        later = max(samples, min(samples + HEADROOM_SECONDS * SAMPLE_RATE, self._most_samples))
+        audio_tokens = self._config.audio.audio_tokens(frame_count(later))
+        text_tokens = len(prompt.token_ids) - prompt.audio_tokens
+        return text_tokens + audio_tokens + output_token_limit(later)
+
+    def require_known(self, token_ids: Sequence[int]) -> None:
+        """ValueError for what is no token: on a GPU it would be the end of the process."""
+        if not all(0 <= token_id < self._config.text.vocabulary for token_id in token_ids):
+            raise ValueError("a prefix holds something that is no token of this model")
+
+    def draft_of(self, chunk: ChunkRequest, most: int) -> tuple[int, ...]:
+        """What of a chunk's draft can be verified: tokens up to the first that ends a text, at most
+        so many. None where tokens are drawn."""
+        if chunk.temperature >= LEAST_TEMPERATURE:
+            return ()
+        tokens = range(self._config.text.vocabulary)
+        kept = itertools.takewhile(
+            lambda token_id: token_id in tokens and token_id not in self.end_token_ids, chunk.draft
+        )
+        return tuple(itertools.islice(kept, max(0, most)))
+
     def choice(self, chunk: ChunkRequest) -> Choice:
         """How this chunk's tokens are picked."""
         if chunk.temperature < LEAST_TEMPERATURE:
@@ -155,12 +198,23 @@ class NativeModel:
         windows: tuple[Tensor, ...] = mel.split(self._config.audio.window_frames, dim=1)
         return windows
 
-    def hidden_prompt(self, prompt: Prompt, audio: Sequence[Tensor]) -> Tensor:
-        """The prompt as hidden states (tokens, width): embedded, audio in its place."""
-        hidden = self.runner.embed(prompt.token_ids)
-        hidden[prompt.audio_start : prompt.audio_start + prompt.audio_tokens] = torch.cat(
-            list(audio)
-        )
+    def placed(self, window: Tensor) -> Tensor:
+        """A window's features, on the device."""
+        return on_device(window, self.device)
+
+    def hidden_tokens(
+        self, token_ids: Sequence[int], first: int, prompt: Prompt, audio: Sequence[Tensor]
+    ) -> Tensor:
+        """Tokens from `first` on as hidden states (tokens, width): embedded, the audio of the
+        prompt's windows in its place."""
+        hidden = self.runner.embed(token_ids[first:])
+        begin, end = prompt.audio_start, prompt.audio_start + prompt.audio_tokens
+        if first < end:
+            parts = deque(audio)
+            while begin + len(parts[0]) <= first:
+                begin += len(parts.popleft())
+            joined = torch.cat(list(parts))[max(0, first - begin) :]
+            hidden[end - len(joined) - first : end - first] = joined
         return hidden
 
     def detokenize(self, token_ids: Sequence[int]) -> str:
@@ -207,22 +261,22 @@ class NativeModel:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _plan(self, settings: EngineSettings, longest_seconds: float) -> MemoryPlan:
+    def _plan(self, settings: EngineSettings) -> MemoryPlan:
         on_gpu = self.device.type == "cuda"
         if settings.vram_budget is not None and not on_gpu:
             logger.warning("VRAM_BUDGET is without effect: the model runs on the CPU")
-        samples = int(longest_seconds * SAMPLE_RATE)
+        samples = self._most_samples
         audio_tokens = self._config.audio.audio_tokens(frame_count(samples))
         chunk = _FRAMING_TOKENS + CONTEXT_TOKENS + audio_tokens + output_token_limit(samples)
         if chunk > self._config.text.max_positions:
             raise EngineFailure(
                 "unsupported_model",
-                f"The longest chunk ({longest_seconds:.0f} s) needs more tokens than the model has"
-                " positions for. Lower MAX_CHUNK_SECONDS.",
+                f"The longest chunk ({samples / SAMPLE_RATE:.0f} s) needs more tokens than the model"
+                " has positions for. Lower MAX_CHUNK_SECONDS.",
             )
         return plan_memory(
             self._config,
-            free_bytes=placement.free_memory(self.device),
+            free_bytes=max(0, placement.free_memory(self.device) - settings.kept_free_bytes),
             budget=settings.vram_budget if on_gpu else CPU_SHARE,
             parameter_bytes=parameter_bytes(self._config, self.dtype),
             value_bytes=self.dtype.itemsize,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ DECODE_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 TOKEN_BUCKETS = (32, 64, 128, 192, 256, 384, 512)
 RUN_BUCKET = 16
 WINDOW_BUCKETS = (1, 2, 4, 8, 16)
+SCORED_AT_ONCE = 256
+"""Picks: a row of scores has as many numbers as the vocabulary has tokens."""
 
 
 class Launched:
@@ -129,7 +131,8 @@ class Runner:
             padding = [[self._spare_slot, self._spare_row, 0]] * (bucket - len(rows))
             table = self._table(lines + padding)
             picks, scores = self._graphs.run(("decode", bucket), self._decode, table)
-        return self._launched(timer, picks, scores, [row.choice for row in rows], table[:, 0])
+        choices = [row.choice for row in rows]
+        return self._launched(timer, iter(((picks, scores),)), choices, table[:, 0])
 
     def extend(self, runs: Sequence[TokenRun]) -> Launched:
         """Prefill or verification: the picks of all runs, one after another."""
@@ -137,12 +140,12 @@ class Runner:
         counts = [len(run.hidden) for run in runs]
         bucket = bucket_of(sum(counts), TOKEN_BUCKETS) if self._graphs else None
         slots, picked = self._table(self._pick_table(runs, counts)).unbind(1)
-        if self._graphs is None or bucket is None or len(runs) > RUN_BUCKET:
-            picks, scores = self._extend_as_is(runs, counts, picked)
-        else:
-            picks, scores = self._extend_by_graph(self._graphs, runs, counts, picked, bucket)
         choices = [run.choice for run in runs for _ in range(run.picks)]
-        return self._launched(timer, picks, scores, choices, slots)
+        if self._graphs is None or bucket is None or len(runs) > RUN_BUCKET:
+            parts = self._extend_as_is(runs, counts, picked)
+        else:
+            parts = iter((self._extend_by_graph(self._graphs, runs, counts, picked, bucket),))
+        return self._launched(timer, parts, choices, slots)
 
     def _begun(self, *, is_encoder: bool = False) -> _Timer:
         if self._threads is not None:
@@ -185,14 +188,18 @@ class Runner:
 
     def _extend_as_is(
         self, runs: Sequence[TokenRun], counts: Sequence[int], picked: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         spans = [
             (run.first_row, run.position + count) for run, count in zip(runs, counts, strict=True)
         ]
         positions, rows = self._table(_token_table(runs, counts)).unbind(1)
         extents = packed_extents(spans, counts, self.device)
         hidden = torch.cat([run.hidden for run in runs])
-        return self._extend(hidden, PackedTokens(positions, rows, extents), picked)
+        tokens = PackedTokens(positions, rows, extents)
+        hidden = self._decoder.forward(hidden, tokens, self.cache)
+        for part in picked.split(SCORED_AT_ONCE):
+            scores = self._decoder.scores(hidden[part])
+            yield _likeliest(scores), scores
 
     def _extend_by_graph(
         self,
@@ -243,20 +250,25 @@ class Runner:
     def _launched(
         self,
         timer: _Timer,
-        picks: Tensor,
-        scores: Tensor,
+        parts: Iterator[tuple[Tensor, Tensor]],
         choices: Sequence[Choice],
         slots: Tensor,
     ) -> Launched:
-        """Draws where that is wanted and feeds the picks back. Beyond `choices` is padding."""
+        """Draws where that is wanted and feeds the picks back. `parts` are picks and scores, in the
+        order of `choices`; beyond those is padding."""
+        is_logged = any(choice.wants_logprob for choice in choices)
+        all_picks: list[Tensor] = []
+        all_logprobs: list[Tensor] = []
+        for picks, scores in parts:
+            own = choices[sum(map(len, all_picks)) :][: len(picks)]
+            picks, scores = picks[: len(own)], scores[: len(own)]
+            all_picks.append(_with_drawn(picks, scores, own))
+            if is_logged:
+                all_logprobs.append(_logprobs(scores, all_picks[-1], own))
         if not choices:
             return Launched(timer, None, None)
-        picks, scores = picks[: len(choices)], scores[: len(choices)]
-        drawing = [index for index, choice in enumerate(choices) if choice.generator is not None]
-        if drawing:
-            drawn = _drawn(scores[drawing], [choices[index] for index in drawing])
-            picks[drawing] = torch.where(picks[drawing] == BROKEN, BROKEN, drawn)
-        launched = Launched(timer, picks, _logprobs(scores, picks, choices))
+        picks = all_picks[0] if len(all_picks) == 1 else torch.cat(all_picks)
+        launched = Launched(timer, picks, torch.cat(all_logprobs) if is_logged else None)
         # Last: where memory fails before, the batch runs again, and on the same tokens.
         self._newest[slots[: len(choices)]] = picks.clamp_min(0)
         return launched
@@ -314,6 +326,15 @@ def _likeliest(scores: Tensor) -> Tensor:
     return torch.where(best.isfinite(), tokens, BROKEN)
 
 
+def _with_drawn(picks: Tensor, scores: Tensor, choices: Sequence[Choice]) -> Tensor:
+    """The likeliest tokens, but for sequences that draw theirs."""
+    drawing = [index for index, choice in enumerate(choices) if choice.generator is not None]
+    if drawing:
+        drawn = _drawn(scores[drawing], [choices[index] for index in drawing])
+        picks[drawing] = torch.where(picks[drawing] == BROKEN, BROKEN, drawn)
+    return picks
+
+
 def _drawn(scores: Tensor, choices: Sequence[Choice]) -> Tensor:
     """A token for each of (rows, vocabulary), with probability softmax(scores / temperature) among
     those with LEAST_SHARE of the best one's: the Gumbel-max trick. What is random is drawn row by
@@ -328,15 +349,14 @@ def _drawn(scores: Tensor, choices: Sequence[Choice]) -> Tensor:
     return (scaled - noise).masked_fill(scaled < least, -torch.inf).argmax(-1)
 
 
-def _logprobs(scores: Tensor, picks: Tensor, choices: Sequence[Choice]) -> Tensor | None:
-    """Of the picks that want one; 0 for others. None where nobody does."""
-    wanting = [index for index, choice in enumerate(choices) if choice.wants_logprob]
-    if not wanting:
-        return None
-    wide = scores[wanting].float()
-    picked = wide.gather(1, picks[wanting].clamp_min(0)[:, None])[:, 0]
+def _logprobs(scores: Tensor, picks: Tensor, choices: Sequence[Choice]) -> Tensor:
+    """Of the picks that want one; 0 for others."""
     logprobs = torch.zeros(len(choices), device=scores.device)
-    logprobs[wanting] = picked - wide.logsumexp(-1)
+    wanting = [index for index, choice in enumerate(choices) if choice.wants_logprob]
+    if wanting:
+        wide = scores[wanting].float()
+        picked = wide.gather(1, picks[wanting].clamp_min(0)[:, None])[:, 0]
+        logprobs[wanting] = picked - wide.logsumexp(-1)
     return logprobs
 
 

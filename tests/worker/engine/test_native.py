@@ -246,7 +246,7 @@ def test_what_a_chunk_was_made_of_is_gone_once_it_is_prefilled(engine: NativeEng
     progress = engine._running["british", 0]
     stepped_until(engine, lambda: len(progress.token_ids) > 0)
 
-    assert (progress.hidden, progress.audio, progress.windows) == (None, [], ())
+    assert (progress.hidden, progress.audio, progress.windows) == (None, {}, ())
 
 
 def test_a_chunk_may_be_cancelled_between_steps_from_within(engine: NativeEngine) -> None:
