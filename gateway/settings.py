@@ -30,7 +30,6 @@ WITHOUT_EFFECT = frozenset(
         "ASR_USE_SERVER_VAD",
         "DUAL_MODEL",
         "FAST_MODEL_ID",
-        "FORCED_ALIGNER_ID",
         "GATEWAY_MODE",
         "QUANTIZE",
         "SSE_CHUNK_SECONDS",

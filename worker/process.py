@@ -79,6 +79,7 @@ def load_engine(settings: WorkerSettings, status: StatusWriter) -> Engine:
             device=settings.device,
             dtype=settings.dtype,
             compile=settings.torch_compile,
+            forced_aligner_id=settings.forced_aligner_id,
             vram_budget=settings.vram_budget,
             max_chunk_seconds=settings.max_chunk_seconds,
             threads=settings.omp_num_threads,

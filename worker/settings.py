@@ -106,6 +106,8 @@ class WorkerSettings:
     """Folder with the keys of a tcp link; protocol.keys has its layout."""
     engine: str = setting("ENGINE", "native", choice("native", "official"))
     """Our own engine, or the official qwen-asr package, which has to be installed."""
+    forced_aligner_id: str | None = setting("FORCED_ALIGNER_ID", None, one_line)
+    """A hub id or a folder of the model that measures times of words."""
     vram_budget: int | float | None = setting("VRAM_BUDGET", None, vram_budget)
     """Device memory the native engine takes: bytes, a share of what is free, or its default."""
     official_backend: str = setting(

@@ -26,6 +26,21 @@ _PROCESSOR = "processor_config.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """What a checkpoint is wanted for."""
+
+    variable: str
+    """The setting that names it."""
+    examples: str
+    """What the setting may be, in a sentence."""
+    is_aligner: bool
+
+
+TRANSCRIBER = Role("MODEL_ID", "Qwen/Qwen3-ASR-1.7B or Qwen/Qwen3-ASR-0.6B", False)
+ALIGNER = Role("FORCED_ALIGNER_ID", "Qwen/Qwen3-ForcedAligner-0.6B", True)
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A complete Qwen3-ASR checkpoint on disk."""
 
@@ -41,7 +56,9 @@ class Checkpoint:
     max_chunk_seconds: float | None
 
 
-def resolve_checkpoint(model_id: str, cache_dir: Path, report: ReportProgress) -> Path:
+def resolve_checkpoint(
+    model_id: str, cache_dir: Path, report: ReportProgress, role: Role = TRANSCRIBER
+) -> Path:
     """Folder of the checkpoint: the package's own, an existing folder, or a hub id's snapshot.
 
     A complete snapshot in the cache is used without asking the network. Raises EngineFailure.
@@ -53,23 +70,23 @@ def resolve_checkpoint(model_id: str, cache_dir: Path, report: ReportProgress) -
 
     from worker.engine.hub import download_snapshot
 
-    return download_snapshot(model_id, cache_dir, report)
+    return download_snapshot(model_id, cache_dir, report, role)
 
 
-def read_checkpoint(folder: Path) -> Checkpoint:
+def read_checkpoint(folder: Path, role: Role = TRANSCRIBER) -> Checkpoint:
     """Reads the configuration and checks that all needed files are there. Raises EngineFailure."""
-    config = _read_json(folder, "config.json")
-    _refuse_other_models(config)
-    weight_files = _weight_files(folder)
+    config = _read_json(folder, "config.json", role)
+    _refuse_other_models(config, role)
+    weight_files = _weight_files(folder, role)
     if not (folder / "tokenizer.json").is_file():
-        _require_files(folder, ("vocab.json", "merges.txt", "tokenizer_config.json"))
+        _require_files(folder, ("vocab.json", "merges.txt", "tokenizer_config.json"), role)
     return Checkpoint(
         folder=folder,
         config=config,
         is_hf_layout=is_hf_layout(config),
-        preprocessor=_read_preprocessor(folder),
+        preprocessor=_read_preprocessor(folder, role),
         weight_files=weight_files,
-        end_token_ids=_end_token_ids(folder, config),
+        end_token_ids=_end_token_ids(folder, config, role),
         max_chunk_seconds=_max_chunk_seconds(config),
     )
 
@@ -85,18 +102,18 @@ def refuse_hf_layout(checkpoint: Checkpoint) -> None:
         )
 
 
-def is_complete(folder: Path) -> bool:
+def is_complete(folder: Path, role: Role = TRANSCRIBER) -> bool:
     """Whether every file that a checkpoint needs is there; says nothing about its kind."""
     try:
-        read_checkpoint(folder)
+        read_checkpoint(folder, role)
     except EngineFailure as failure:
         return failure.code == "unsupported_model"
     return True
 
 
-def refuse_other_models_in(folder: Path) -> None:
+def refuse_other_models_in(folder: Path, role: Role) -> None:
     """Raises EngineFailure when config.json belongs to a model that cannot be served."""
-    _refuse_other_models(_read_json(folder, "config.json"))
+    _refuse_other_models(_read_json(folder, "config.json", role), role)
 
 
 def weights_damaged() -> EngineFailure:
@@ -108,8 +125,16 @@ def weights_damaged() -> EngineFailure:
     )
 
 
-def _refuse_other_models(config: dict[str, Any]) -> None:
+def _refuse_other_models(config: dict[str, Any], role: Role) -> None:
     thinker = config.get("thinker_config")
+    if role.is_aligner:
+        if not isinstance(thinker, dict) or not _is_aligner(thinker):
+            raise EngineFailure(
+                "unsupported_model",
+                "This is not the forced aligner in its published layout. Set FORCED_ALIGNER_ID to"
+                f" {role.examples} or a folder with that model, or unset it.",
+            )
+        return
     if thinker is None:
         if config.get("model_type") != "qwen3_asr":
             raise EngineFailure(
@@ -120,40 +145,43 @@ def _refuse_other_models(config: dict[str, Any]) -> None:
         # In this layout the aligner differs by its head alone.
         is_aligner = "TokenClassification" in str(config.get("architectures"))
     elif isinstance(thinker, dict):
-        is_aligner = "classify_num" in thinker or "forced_aligner" in str(
-            thinker.get("model_type", "")
-        )
+        is_aligner = _is_aligner(thinker)
     else:
         raise _corrupt("config.json")
     if is_aligner:
         raise EngineFailure(
             "unsupported_model",
             "This is the forced aligner, which gives times to a known text and transcribes"
-            " nothing. Set MODEL_ID to Qwen/Qwen3-ASR-1.7B or Qwen/Qwen3-ASR-0.6B.",
+            " nothing: its place is FORCED_ALIGNER_ID. Set MODEL_ID to Qwen/Qwen3-ASR-1.7B or"
+            " Qwen/Qwen3-ASR-0.6B.",
         )
 
 
-def _read_preprocessor(folder: Path) -> dict[str, Any]:
+def _is_aligner(thinker: dict[str, Any]) -> bool:
+    return "classify_num" in thinker or "forced_aligner" in str(thinker.get("model_type", ""))
+
+
+def _read_preprocessor(folder: Path, role: Role) -> dict[str, Any]:
     """Of a file of its own, or where that is missing of processor_config.json: transformers 5
     writes one file for all parts of a processor."""
     if (folder / _PREPROCESSOR).is_file() or not (folder / _PROCESSOR).is_file():
-        return _read_json(folder, _PREPROCESSOR)
-    nested = _read_json(folder, _PROCESSOR).get("feature_extractor")
+        return _read_json(folder, _PREPROCESSOR, role)
+    nested = _read_json(folder, _PROCESSOR, role).get("feature_extractor")
     if not isinstance(nested, dict):
         raise _corrupt(_PROCESSOR)
     return nested
 
 
-def _weight_files(folder: Path) -> tuple[Path, ...]:
+def _weight_files(folder: Path, role: Role) -> tuple[Path, ...]:
     """Safetensors only: a pickle runs code when it is read."""
     if (folder / _WEIGHTS_INDEX).is_file():
-        weight_map = _read_json(folder, _WEIGHTS_INDEX).get("weight_map")
+        weight_map = _read_json(folder, _WEIGHTS_INDEX, role).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise _corrupt(_WEIGHTS_INDEX)
         names = sorted({str(name) for name in weight_map.values()})
         if any(Path(name).name != name for name in names):
             raise _corrupt(_WEIGHTS_INDEX)
-        _require_files(folder, tuple(names))
+        _require_files(folder, tuple(names), role)
         return tuple(folder / name for name in names)
     if (folder / _SINGLE_WEIGHTS).is_file():
         return (folder / _SINGLE_WEIGHTS,)
@@ -163,13 +191,13 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
             "The weights are pickled (.bin, .pt); only safetensors are read. Convert them with"
             " save_pretrained(safe_serialization=True).",
         )
-    raise _missing(_SINGLE_WEIGHTS)
+    raise _missing(_SINGLE_WEIGHTS, role)
 
 
-def _end_token_ids(folder: Path, config: dict[str, Any]) -> tuple[int, ...]:
+def _end_token_ids(folder: Path, config: dict[str, Any], role: Role) -> tuple[int, ...]:
     generation: dict[str, Any] = {}
     if (folder / "generation_config.json").is_file():
-        generation = _read_json(folder, "generation_config.json")
+        generation = _read_json(folder, "generation_config.json", role)
     named = generation.get("eos_token_id", config.get("eos_token_id"))
     ids = named if isinstance(named, list) else [] if named is None else [named]
     if not all(isinstance(token, int) for token in ids):
@@ -186,17 +214,17 @@ def _max_chunk_seconds(config: dict[str, Any]) -> float | None:
     return float(limit)
 
 
-def _require_files(folder: Path, names: tuple[str, ...]) -> None:
+def _require_files(folder: Path, names: tuple[str, ...], role: Role) -> None:
     for name in names:
         if not (folder / name).is_file():
-            raise _missing(name)
+            raise _missing(name, role)
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def _read_json(folder: Path, name: str, role: Role) -> dict[str, Any]:
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise _missing(name) from None
+        raise _missing(name, role) from None
     except (OSError, ValueError) as error:
         logger.error("%s of the checkpoint could not be read: %s", name, error)
         raise _corrupt(name) from error
@@ -205,11 +233,11 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _missing(name: str) -> EngineFailure:
+def _missing(name: str, role: Role) -> EngineFailure:
     return EngineFailure(
         "model_not_found",
-        f"The folder of MODEL_ID holds no {name}. Point MODEL_ID at a complete checkpoint, or at"
-        " a hub id to have it downloaded.",
+        f"The folder of {role.variable} holds no {name}. Point {role.variable} at a complete"
+        " checkpoint, or at a hub id to have it downloaded.",
     )
 
 

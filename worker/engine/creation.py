@@ -11,7 +11,17 @@ if TYPE_CHECKING:
 
 
 def create_engine(settings: EngineSettings) -> Engine:
-    """The engine for these settings, not loaded. Raises EngineFailure for an unknown one."""
+    """The engine for these settings, not loaded. Raises EngineFailure for an unknown one, here or
+    from its load()."""
+    if settings.forced_aligner_id is None:
+        return _create_plain(settings)
+    from worker.engine.aligning import AligningEngine
+    from worker.engine.official_aligner import OfficialAligner
+
+    return AligningEngine(OfficialAligner(settings), settings, _create_plain)
+
+
+def _create_plain(settings: EngineSettings) -> Engine:
     if settings.engine == "native":
         from worker.engine.native import NativeEngine
 

@@ -30,7 +30,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import disable_progress_bars, filter_repo_objects
 
-from worker.engine.checkpoints import is_complete, refuse_other_models_in
+from worker.engine.checkpoints import TRANSCRIBER, Role, is_complete, refuse_other_models_in
 from worker.engine.interface import EngineFailure, LoadProgress, ReportProgress
 
 logger = logging.getLogger(__name__)
@@ -53,21 +53,24 @@ class _WantedFile:
     size_bytes: int
 
 
-def download_snapshot(model_id: str, cache_dir: Path, report: ReportProgress) -> Path:
+def download_snapshot(
+    model_id: str, cache_dir: Path, report: ReportProgress, role: Role = TRANSCRIBER
+) -> Path:
     """Folder of the hub's snapshot of model_id. Raises EngineFailure with what to do."""
     if _looks_like_a_path(model_id):
         raise EngineFailure(
             "model_not_found",
-            "The folder that MODEL_ID names does not exist, or this process may not see it.",
+            f"The folder that {role.variable} names does not exist, or this process may not see"
+            " it.",
         )
     disable_progress_bars()
     cache = _hub_cache(cache_dir)
     try:
-        cached = _cached_snapshot(model_id, cache)
-        return cached or _download(model_id, cache, report)
+        cached = _cached_snapshot(model_id, cache, role)
+        return cached or _download(model_id, cache, report, role)
     except _DOWNLOAD_ERRORS as error:
         logger.error("the model could not be downloaded: %s: %s", type(error).__name__, error)
-        raise _explained(error) from error
+        raise _explained(error, role) from error
 
 
 def _looks_like_a_path(model_id: str) -> bool:
@@ -80,16 +83,16 @@ def _hub_cache(cache_dir: Path) -> Path:
     return cache_dir / "huggingface" / "hub"
 
 
-def _cached_snapshot(model_id: str, cache: Path) -> Path | None:
+def _cached_snapshot(model_id: str, cache: Path, role: Role) -> Path | None:
     try:
         folder = Path(snapshot_download(model_id, cache_dir=cache, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     # The hub's client returns a snapshot that an interrupted download left incomplete.
-    return folder if is_complete(folder) else None
+    return folder if is_complete(folder, role) else None
 
 
-def _download(model_id: str, cache: Path, report: ReportProgress) -> Path:
+def _download(model_id: str, cache: Path, report: ReportProgress, role: Role) -> Path:
     listing = HfApi().model_info(model_id, files_metadata=True, timeout=30)
     siblings = {entry.rfilename: entry.size or 0 for entry in listing.siblings or ()}
     wanted = [
@@ -101,9 +104,10 @@ def _download(model_id: str, cache: Path, report: ReportProgress) -> Path:
         raise EngineFailure(
             "unsupported_model",
             "The hub's model of this name has no config.json or no safetensors, so it is no"
-            " Qwen3-ASR checkpoint. Set MODEL_ID to Qwen/Qwen3-ASR-1.7B or Qwen/Qwen3-ASR-0.6B.",
+            f" Qwen3-ASR checkpoint. Set {role.variable} to {role.examples}.",
         )
-    refuse_other_models_in(Path(hf_hub_download(model_id, "config.json", cache_dir=cache)).parent)
+    config = Path(hf_hub_download(model_id, "config.json", cache_dir=cache))
+    refuse_other_models_in(config.parent, role)
 
     storage = cache / f"models--{model_id.replace('/', '--')}"
     progress = _Progress(storage, storage / "snapshots" / str(listing.sha), wanted)
@@ -186,7 +190,7 @@ def _watched(running: Future[str], progress: _Progress, report: ReportProgress) 
             return folder
 
 
-def _explained(error: Exception) -> EngineFailure:
+def _explained(error: Exception, role: Role) -> EngineFailure:
     """What went wrong with the download, in words that tell the operator what to do."""
     if isinstance(error, GatedRepoError):
         return EngineFailure(
@@ -197,21 +201,21 @@ def _explained(error: Exception) -> EngineFailure:
     if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | HFValidationError):
         return EngineFailure(
             "model_not_found",
-            "The hub knows no model of the name in MODEL_ID. Check its spelling; for a private"
-            " model set HF_TOKEN.",
+            f"The hub knows no model of the name in {role.variable}. Check its spelling; for a"
+            " private model set HF_TOKEN.",
         )
     if isinstance(error, LocalEntryNotFoundError):
-        return _unreachable()
+        return _unreachable(role)
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return EngineFailure(
             "download_failed",
             f"The hub answered with status {error.response.status_code}. Try again later, or check"
             " HF_TOKEN and HF_ENDPOINT.",
         )
-    return _explained_by_errno(getattr(error, "errno", None))
+    return _explained_by_errno(getattr(error, "errno", None), role)
 
 
-def _explained_by_errno(number: int | None) -> EngineFailure:
+def _explained_by_errno(number: int | None, role: Role) -> EngineFailure:
     if number in (errno.ENOSPC, errno.EDQUOT):
         return EngineFailure(
             "download_failed",
@@ -224,19 +228,19 @@ def _explained_by_errno(number: int | None) -> EngineFailure:
             "The cache of models cannot be written. Give this process's user the right to write"
             " in DATA_DIR (or HF_HOME).",
         )
-    return _unreachable()
+    return _unreachable(role)
 
 
-def _unreachable() -> EngineFailure:
+def _unreachable(role: Role) -> EngineFailure:
     if constants.HF_HUB_OFFLINE:
         return EngineFailure(
             "download_failed",
             "The model is not in the cache, and HF_HUB_OFFLINE forbids to download it. Unset it,"
-            " or point MODEL_ID at a folder with the model.",
+            f" or point {role.variable} at a folder with the model.",
         )
     return EngineFailure(
         "download_failed",
         "The hub could not be reached, or the connection broke. Check network, proxy and"
-        " HF_ENDPOINT, or point MODEL_ID at a folder with the model; a begun download goes on"
-        " where it stopped.",
+        f" HF_ENDPOINT, or point {role.variable} at a folder with the model; a begun download goes"
+        " on where it stopped.",
     )

@@ -217,6 +217,10 @@ class EngineSettings:
     """Compile elementwise parts of the text decoder. Slower first start; see docs/engine.md."""
     vram_budget: VramBudget = None
     """Native engine: device memory for weights and KV cache."""
+    forced_aligner_id: str | None = None
+    """A hub id or a folder of the model that measures times of words; None estimates them."""
+    kept_free_bytes: int = 0
+    """Device memory the native engine leaves to others in this process, whatever its budget."""
     max_chunk_seconds: float = 60.0
     """The longest chunk that will be submitted; a checkpoint's own limit may be lower."""
     threads: int = 2

@@ -42,8 +42,8 @@ class Prompter:
     """Builds prompts and reads outputs with a checkpoint's tokenizer. Raises EngineFailure."""
 
     def __init__(self, folder: Path) -> None:
-        self._tokenizer = _read_tokenizer(folder)
-        self._plain = _without_added_tokens(self._tokenizer)
+        self._tokenizer = read_tokenizer(folder)
+        self._plain = without_added_tokens(self._tokenizer)
         self.audio_token_id = self._special("<|audio_pad|>")
         self.turn_end_id = self._special("<|im_end|>")
         self.padding_id = self._special("<|endoftext|>")
@@ -122,7 +122,8 @@ class Prompter:
         return int(token_id)
 
 
-def _read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """A checkpoint's, special tokens included. Raises EngineFailure: model_corrupt."""
     try:
         if (folder / "tokenizer.json").is_file():
             return Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -172,7 +173,8 @@ def _add_tokens(tokenizer: Tokenizer, added: dict[str, dict[str, object]]) -> No
             )
 
 
-def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
+def without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """The same, to which special tokens are plain text."""
     plain = Tokenizer(tokenizer.model)
     if tokenizer.normalizer is not None:
         plain.normalizer = tokenizer.normalizer

@@ -6,6 +6,7 @@ import pytest
 
 from tests.worker.engine.checkpoint_folders import EMBEDDED, copied, edit_json
 from worker.engine.checkpoints import (
+    ALIGNER,
     is_complete,
     read_checkpoint,
     refuse_hf_layout,
@@ -191,6 +192,26 @@ def test_the_forced_aligner_is_refused_in_the_layout_of_transformers_5(tmp_path:
 
     assert failure.code == "unsupported_model"
     assert "aligner" in failure.message
+
+
+def test_where_the_aligner_is_wanted_nothing_else_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure, match="Set FORCED_ALIGNER_ID to Qwen/") as caught:
+        read_checkpoint(copied(tmp_path), ALIGNER)
+
+    assert caught.value.code == "unsupported_model"
+
+
+def test_an_incomplete_aligner_is_told_apart_from_another_model(tmp_path: Path) -> None:
+    folder = copied(tmp_path, without=("model.safetensors",))
+    edit_json(
+        folder / "config.json", lambda config: config["thinker_config"].update(classify_num=9)
+    )
+
+    with pytest.raises(EngineFailure, match="folder of FORCED_ALIGNER_ID holds no model") as caught:
+        read_checkpoint(folder, ALIGNER)
+
+    assert caught.value.code == "model_not_found"
+    assert not is_complete(folder, ALIGNER)
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

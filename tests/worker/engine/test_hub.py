@@ -12,8 +12,8 @@ import pytest
 
 from tests.worker.engine.checkpoint_folders import EMBEDDED
 from tests.worker.engine.fake_hub import FakeHub, files_of, serving
-from worker.engine.checkpoints import is_complete
-from worker.engine.hub import _explained, _require_space
+from worker.engine.checkpoints import ALIGNER, TRANSCRIBER, is_complete
+from worker.engine.hub import _explained, _require_space, download_snapshot
 from worker.engine.interface import EngineFailure
 
 MODEL_ID = "someone/tiny-asr"
@@ -233,8 +233,16 @@ def test_a_disk_too_small_is_told_before_the_download(
     [(errno.ENOSPC, "Make room"), (errno.EACCES, "right to write"), (errno.EROFS, "write")],
 )
 def test_errors_of_the_disk_say_what_to_do(number: int, advice: str) -> None:
-    failure = _explained(OSError(number, os.strerror(number), "/somewhere/blob"))
+    failure = _explained(OSError(number, os.strerror(number), "/somewhere/blob"), TRANSCRIBER)
 
     assert failure.code == "download_failed"
     assert advice in failure.message
     assert "/somewhere" not in failure.message
+
+
+def test_failures_name_the_setting_that_names_the_model(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure, match="folder that FORCED_ALIGNER_ID names") as caught:
+        download_snapshot(str(tmp_path / "nowhere"), tmp_path, lambda _progress: None, ALIGNER)
+
+    assert caught.value.code == "model_not_found"
+    assert "MODEL_ID" not in caught.value.message
