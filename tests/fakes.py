@@ -124,6 +124,8 @@ class FakeWorkerClient:
         self.requests: list[TranscriptionRequest] = []
         self.contents: list[bytes] = []
         """What lay on the spool when each request came."""
+        self.growth: list[tuple[str, int, bool]] = []
+        """What was told of uploads that were not whole: request, bytes, whether they are now."""
         self.cancelled: list[str] = []
         """Requests whose caller went before their end."""
         self.ended = False
@@ -165,6 +167,9 @@ class FakeWorkerClient:
         """As WorkerLink.end_all."""
         self.ended = True
         self.gate.set()
+
+    def upload_grew(self, request_id: str, upload_bytes: int, *, is_whole: bool) -> None:
+        self.growth.append((request_id, upload_bytes, is_whole))
 
     @contextmanager
     def expecting(self) -> Iterator[None]:

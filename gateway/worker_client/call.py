@@ -8,6 +8,11 @@ from gateway.worker_client.chunk_file import ChunkFile
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
 from protocol.transcription import ChunkDone, Final, Partial, Progress, Transcribe
 
+SLOW_GRACE = 15.0
+"""Seconds after which the upload of a request that was opened early has to have kept its pace."""
+SLOWEST_BYTES_PER_SECOND = 16 * 1024
+"""Slower than that it does not keep a place in an engine, or an engine awake."""
+
 
 class Call:
     """State of one request between the link, which moves it, and its caller, who reads it."""
@@ -20,6 +25,12 @@ class Call:
         """Worker id and epoch of the engine that holds it; None while it waits, and afterwards."""
         self.waiting_since = now
         self.last_progress = now
+        self.upload_bytes = request.upload_bytes
+        """What is there of its upload by now."""
+        self.is_upload_whole = request.is_upload_whole
+        self.waits_for_whole = False
+        """It gave its place in an engine back, for the time in which its upload still arrives."""
+        self._opened_at = now
         self._progress: Progress | None = None
         self._partial: Partial | None = None
         self._outcome: Final | TranscriptionFailed | None = None
@@ -34,6 +45,25 @@ class Call:
         """Whether its one answer is there."""
         return self._outcome is not None
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether an engine may get it. A suspect would keep others from the engine for as long as
+        its upload takes."""
+        return self.is_upload_whole or not (self.waits_for_whole or self.attempts.is_suspect)
+
+    def is_upload_slow(self, now: float) -> bool:
+        """Whether its upload still arrives, but too slowly to be worked on meanwhile."""
+        seconds = now - self._opened_at
+        grown = self.upload_bytes - self.request.upload_bytes
+        is_late = seconds > SLOW_GRACE and grown < SLOWEST_BYTES_PER_SECOND * seconds
+        return is_late and not self.is_upload_whole
+
+    def upload_grew(self, upload_bytes: int, *, is_whole: bool, now: float) -> None:
+        """So much of its upload is there by now; from when it is whole, its time counts."""
+        self.upload_bytes, self.is_upload_whole = upload_bytes, is_whole
+        if is_whole:
+            self.waiting_since = self.last_progress = now
+
     def opening_message(self) -> Transcribe:
         """The message that hands it to the next engine; counts the attempt."""
         request = self.request
@@ -43,7 +73,7 @@ class Call:
             request_id=request.request_id,
             attempt=attempt,
             spool_file=request.spool_file,
-            upload_bytes=request.upload_bytes,
+            upload_bytes=self.upload_bytes,
             language=request.language,
             prompt=request.prompt,
             keywords=request.keywords,
@@ -58,6 +88,8 @@ class Call:
             uses_previous_context=request.uses_previous_context,
             audio_track=request.audio_track,
             wants_words=request.wants_words,
+            is_upload_whole=self.is_upload_whole,
+            reads_forward=not request.is_upload_whole,
         )
 
     def add_chunk(self, chunk: ChunkDone, now: float) -> None:

@@ -28,6 +28,7 @@ from protocol.transcription import (
     Partial,
     Progress,
     PullUpload,
+    UploadGrown,
     UploadPiece,
 )
 
@@ -79,20 +80,23 @@ class Dispatcher:
         """Engines that have finished work, one a worker."""
         self._absent_since = self._lonely_since = clock()
         """When an engine was last lost with work, and a worker."""
+        self._yielding: set[str] = set()
+        """Requests that were taken back to make room and may still be in their engines."""
 
     def __repr__(self) -> str:
         return f"<Dispatcher {len(self._waiting)} waiting, {len(self._calls)} open>"
 
     @property
     def waiting_calls(self) -> int:
-        """Calls that no engine holds."""
-        return len(self._waiting)
+        """Calls that no engine holds, but for those whose uploads still arrive."""
+        return sum(call.is_upload_whole for call in self._waiting)
 
     # --- callers ----------------------------------------------------------------------------
 
     def open(self, request: TranscriptionRequest) -> Call:
         """A new call, waiting; the caller leaves it by `leave`. Raises TranscriptionFailed."""
-        if len(self._waiting) >= self._settings.max_waiting_requests:
+        is_full = self.waiting_calls >= self._settings.max_waiting_requests
+        if is_full and request.is_upload_whole:
             raise outcomes.queue_full()
         try:
             chunks = ChunkFile(
@@ -105,6 +109,22 @@ class Dispatcher:
         self._waiting.append(call)
         self.move()
         return call
+
+    def upload_grew(self, request_id: str, upload_bytes: int, *, is_whole: bool) -> None:
+        """More is there of the upload of a call that was opened while it arrived."""
+        call = self._calls.get(request_id)
+        if call is None or call.has_ended:
+            return
+        call.upload_grew(upload_bytes, is_whole=is_whole, now=self._clock())
+        if call.engine is not None:
+            grown = UploadGrown(request_id, upload_bytes, is_whole)
+            if not self._post.to_engine(call.engine, grown):
+                self.engine_fell_silent(call.engine)
+        elif is_whole and self.waiting_calls > self._settings.max_waiting_requests:
+            self._waiting.remove(call)
+            call.end(outcomes.queue_full())
+        if is_whole:
+            self.move()
 
     def leave(self, call: Call) -> None:
         """The caller has its answer, or does not want it any more."""
@@ -142,14 +162,22 @@ class Dispatcher:
         """
         while self._hand_over_next():
             pass
-        self._act(self._lifecycle.decide(self._clock(), len(self._waiting)))
+        self._make_room()
+        beginning = sum(call.may_begin for call in self._waiting)
+        self._act(self._lifecycle.decide(self._clock(), beginning))
         self._fail_hopeless()
 
     def check_deadlines(self) -> None:
         """To be called about every second."""
         now = self._clock()
         for call in tuple(self._calls.values()):
-            if call.engine and now - call.last_progress > self._settings.request_timeout:
+            if not call.engine:
+                continue
+            if call.is_upload_slow(now):
+                self._yield_place(call)
+            elif not call.is_upload_whole:
+                continue  # the upload has its own limits, and moves on
+            elif now - call.last_progress > self._settings.request_timeout:
                 fields = {"request_id": call.request.request_id}
                 logger.error(event("request made no progress", fields))
                 self._give_up(call, outcomes.timed_out())
@@ -159,11 +187,37 @@ class Dispatcher:
         the calls behind it do not need."""
         for is_suspect in (True, False):
             worker = self._lifecycle.roomiest(is_suspect=is_suspect)
-            calls = (call for call in self._waiting if call.attempts.is_suspect is is_suspect)
-            if worker is not None and (call := next(calls, None)) is not None:
+            if worker is not None and (call := self._first_waiting(is_suspect)) is not None:
                 self._hand_over(call, worker)
                 return True
         return False
+
+    def _first_waiting(self, is_suspect: bool) -> Call | None:
+        """Those whose uploads still arrive come behind all others."""
+        calls = (
+            call
+            for call in self._waiting
+            if call.may_begin and call.attempts.is_suspect is is_suspect
+        )
+        return min(calls, key=lambda call: not call.is_upload_whole, default=None)
+
+    def _make_room(self) -> None:
+        """Who has all its upload does not wait for others' uploads: they give their places back."""
+        if self._lifecycle.roomiest(is_suspect=False) is not None:
+            return
+        growing = [
+            call for call in self._calls.values() if call.engine and not call.is_upload_whole
+        ]
+        while growing and self.waiting_calls > len(self._yielding):
+            self._yield_place(growing.pop())
+
+    def _yield_place(self, call: Call) -> None:
+        """Out of its engine until its upload is whole; its finished chunks stay."""
+        logger.info(event("upload gave its place back", {"request_id": call.request.request_id}))
+        self._yielding.add(call.request.request_id)
+        self._take_back(call)
+        call.waits_for_whole = True
+        self._waiting.append(call)
 
     def _hand_over(self, call: Call, worker: Worker) -> None:
         self._waiting.remove(call)
@@ -189,7 +243,7 @@ class Dispatcher:
         workers = list(self._lifecycle.workers)
         if any(worker.engine is not None for worker in workers):
             return
-        for call in tuple(self._waiting):
+        for call in [call for call in self._waiting if call.is_upload_whole]:
             failure = self._hopeless(call, workers)
             if failure is not None:
                 self._give_up(call, failure)
@@ -239,6 +293,7 @@ class Dispatcher:
     def _orphans(self, request_ids: Iterable[str]) -> list[Call]:
         """The calls an engine held when it was lost, latest first."""
         wanted = set(request_ids)
+        self._yielding -= wanted
         held = [call for call in self._calls.values() if call.request.request_id in wanted]
         orphans = [call for call in reversed(held) if call.engine is not None]
         if orphans:
@@ -262,12 +317,16 @@ class Dispatcher:
 
     def answered(self, engine: EngineId, message: Answer) -> None:
         """An engine said something of a request; what is not of its current attempt is dropped."""
+        call = self._calls.get(message.request_id)
+        is_held = call is not None and call.engine == engine
+        is_current = call is not None and is_held and call.attempts.count == message.attempt
         if isinstance(message, Final | Failed):
-            self._lifecycle.finished(engine[0], message.request_id, self._clock())
+            self._yielding.discard(message.request_id)
+            if is_current or not is_held:  # otherwise the engine has got it again meanwhile
+                self._lifecycle.finished(engine[0], message.request_id, self._clock())
             if isinstance(message, Failed) and message.code is FailureCode.SHUTTING_DOWN:
                 self._lifecycle.engine_is_ending(*engine)
-        call = self._calls.get(message.request_id)
-        if call and call.engine == engine and call.attempts.count == message.attempt:
+        if call is not None and is_current:
             self._apply(call, engine, message)
         self.move()
 
@@ -324,7 +383,8 @@ class Dispatcher:
             for number in range(min(pull.pieces, MAX_PIECES)):
                 offset = pull.offset + number * UPLOAD_PIECE_BYTES
                 content = os.pread(upload.fileno(), UPLOAD_PIECE_BYTES, offset)
-                is_last = offset + len(content) >= call.request.upload_bytes
+                is_last = offset + len(content) >= call.upload_bytes
+                is_last = is_last and call.is_upload_whole
                 piece = UploadPiece(pull.request_id, offset, content, is_last)
                 if not self._post.to_engine(engine, piece) or is_last:
                     return

@@ -36,6 +36,8 @@ class TranscriptionRequest:
     uses_previous_context: bool = False
     audio_track: int | None = None
     wants_words: bool = False
+    is_upload_whole: bool = True
+    """Otherwise WorkerClient.upload_grew tells of the rest."""
 
 
 class TranscriptionFailed(Exception):
@@ -92,6 +94,13 @@ class WorkerClient(Protocol):
 
         Starts an engine where none runs. Raises TranscriptionFailed. Closing the generator, or
         cancelling its consumer, cancels the work.
+        """
+        ...
+
+    def upload_grew(self, request_id: str, upload_bytes: int, *, is_whole: bool) -> None:
+        """So much is there by now of an upload that was not whole when `transcribe` began.
+
+        Until it is whole, its request waits behind others, and has no answer for want of an engine.
         """
         ...
 

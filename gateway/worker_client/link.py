@@ -142,6 +142,10 @@ class WorkerLink:
         finally:
             self._dispatcher.leave(call)
 
+    def upload_grew(self, request_id: str, upload_bytes: int, *, is_whole: bool) -> None:
+        """See WorkerClient.upload_grew."""
+        self._dispatcher.upload_grew(request_id, upload_bytes, is_whole=is_whole)
+
     @contextmanager
     def expecting(self) -> Iterator[None]:
         """See WorkerClient.expecting."""
