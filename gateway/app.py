@@ -1,11 +1,11 @@
 """The ASGI app as data: which path belongs to which handler, and what wraps them all."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth import Gatekeeper
@@ -45,11 +45,16 @@ ERROR_SHAPES: dict[str, ErrorShape] = {
 
 def build_app(gateway: Gateway) -> ASGIApp:
     """Everything a caller sees."""
+    return guarded(gateway, all_routes(gateway))
+
+
+def guarded(gateway: Gateway, routes: Sequence[BaseRoute]) -> ASGIApp:
+    """Routes with what wraps them all."""
     settings = gateway.settings
     gatekeeper = Gatekeeper(
         _with_our_errors(
             Router(
-                routes=all_routes(gateway),
+                routes=routes,
                 redirect_slashes=False,
                 default=_not_found,
             )
@@ -73,7 +78,7 @@ def build_overloaded_app(gateway: Gateway) -> ASGIApp:
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         record_of(scope).answer_headers = ((b"connection", b"close"),)
-        if scope["path"] not in ALIVE_PATHS:
+        if scope["type"] == "websocket" or scope["path"] not in ALIVE_PATHS:
             raise Unavailable("Too many connections. Try again shortly.", code="queue_full")
         await probes(scope, receive, send)
 

@@ -12,12 +12,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.boundary import record_of
-from gateway.errors import ApiError, Forbidden, Unauthorized
+from gateway.errors import Forbidden, Unauthorized
 from gateway.origins import is_origin_allowed
 from gateway.settings import ApiKey
 
 PREFLIGHT_SECONDS = 600
 """How long a browser may remember what it was allowed."""
+KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
 
 class Gatekeeper:
@@ -38,11 +39,7 @@ class Gatekeeper:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            try:
-                self._check(Headers(scope=scope))
-            except ApiError as error:
-                await _refuse_handshake(error, scope, receive, send)
-                return
+            record_of(scope).owner = self._check(Headers(scope=scope))
         elif scope["path"] not in self._open_paths:
             headers = Headers(scope=scope)
             if self._is_preflight(scope["method"], headers):
@@ -88,11 +85,21 @@ class Gatekeeper:
 
 
 def presented_key(headers: Headers) -> str | None:
-    """The key a request carries: a Bearer token, else api-key or x-api-key."""
+    """The key a request carries: a Bearer token, else api-key or x-api-key, else, for browsers,
+    whose WebSockets can have no headers, among the subprotocols.
+    """
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return headers.get("api-key") or headers.get("x-api-key")
+    return headers.get("api-key") or headers.get("x-api-key") or _key_among_subprotocols(headers)
+
+
+def _key_among_subprotocols(headers: Headers) -> str | None:
+    """As OpenAI's clients in browsers send it."""
+    for name in ",".join(headers.getlist("sec-websocket-protocol")).split(","):
+        if name.strip().startswith(KEY_SUBPROTOCOL):
+            return name.strip().removeprefix(KEY_SUBPROTOCOL) or None
+    return None
 
 
 def _preflight_answer(headers: Headers) -> Response:
@@ -116,17 +123,3 @@ def _readable_for(origin: str) -> tuple[tuple[bytes, bytes], ...]:
         (b"access-control-expose-headers", b"x-request-id, retry-after"),
         (b"vary", b"Origin"),
     )
-
-
-async def _refuse_handshake(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a WebSocket handshake with the envelope where the server can, else close it."""
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await receive()
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    headers = {"content-type": "application/json", **error.headers}
-    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send(
-        {"type": "websocket.http.response.start", "status": error.status, "headers": encoded}
-    )
-    await send({"type": "websocket.http.response.body", "body": error.body()})

@@ -89,12 +89,14 @@ class RequestBoundary:
         self._error_shapes = error_shapes or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         # One spelling of each path, for the gatekeeper and the routes alike; never a redirect.
         scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
         record = scope[SCOPE_KEY] = RequestRecord.of(scope)
+        if scope["type"] == "websocket":
+            from gateway.websockets.boundary import answer_socket  # loaded by now
+
+            await answer_socket(self._app, record, scope, receive, send)
+            return
         shape = self._error_shapes.get(scope["path"], envelope)
         exchange = _Exchange(record, scope, receive, send, shape)
         started = time.monotonic()

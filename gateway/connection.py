@@ -2,16 +2,16 @@
 
 A request's headers must arrive in time, bytes are read into one buffer shared by all connections
 and only as fast as the app takes them, answers that nobody reads are dropped, and what is no HTTP
-gets our error envelope.
+gets our error envelope. A WebSocket begins here too, and is handed over.
 """
 
 import asyncio
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import h11
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
@@ -21,6 +21,8 @@ from gateway.errors import ApiError, BadRequest, RequestStalled
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
+    from gateway.websockets.upgrade import Upgrade
+
 # Each connection holds at most one such read. Twice as much took 15 % less CPU and, during 100
 # uploads, 4 MB more (docs/benchmarks.md).
 RECEIVE_BYTES = 32 * 1024
@@ -28,6 +30,12 @@ UNREAD_TIMEOUT = 30.0
 """Seconds a client may leave an answer unread; reading any of it buys as long again."""
 REFUSED_BEYOND_LIMIT = 100
 """Connections beyond the limit that still get a 503; those after them are only closed."""
+
+
+class OtherConnection(Protocol):
+    """What a connection was handed over to."""
+
+    def shutdown(self) -> None: ...
 
 
 class Connections(ServerState):
@@ -41,6 +49,10 @@ class Connections(ServerState):
         """Answers in the app's place where there are too many connections."""
         self.receive_buffer = bytearray(RECEIVE_BYTES)
         self.all_closed = asyncio.Event()
+        self.draining = asyncio.Event()
+        """Set when the server begins to end."""
+        self.held_bytes = 0
+        """Of WebSocket messages that are not whole or not taken yet."""
         self._date_second = 0
 
     def refresh_date(self) -> None:
@@ -49,6 +61,16 @@ class Connections(ServerState):
         if now != self._date_second:
             self._date_second = now
             self.default_headers = [(b"date", formatdate(now, usegmt=True).encode("ascii"))]
+
+    def enter(self, other: OtherConnection) -> None:
+        """Count one that is no HTTP connection any more."""
+        self.connections.add(other)  # type: ignore[arg-type]  # uvicorn knows its own alone
+
+    def leave(self, closed: "OtherConnection") -> None:
+        """The connection is closed, or was handed over."""
+        self.connections.discard(closed)
+        if not self.connections:
+            self.all_closed.set()
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
@@ -66,6 +88,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._header_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
+        self._upgrade: Upgrade | None = None
+        """A WebSocket handshake that is not answered yet."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -84,8 +108,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._stop_header_timer()
         self._stop_unread_timer()
         super().connection_lost(exc)
-        if not self.connections:
-            self._shared.all_closed.set()
+        if self._upgrade is not None:
+            self._upgrade.connection_lost()
+        self._shared.leave(self)
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return self._shared.receive_buffer
@@ -119,10 +144,39 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(BadRequest("This is not a valid HTTP/1.1 request.", code="invalid_http"))
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """An upgrade nobody offers is answered as the plain request it also is (RFC 9110, 7.8)."""
+    def shutdown(self) -> None:
+        if self._upgrade is None:  # else its task ends as those of other requests do
+            super().shutdown()
+
+    def _should_upgrade(self) -> bool:
+        """Whether this is a WebSocket handshake. An upgrade to anything else is answered as the
+        plain request it also is (RFC 9110, 7.8)."""
+        is_plain_get = self.scope["method"] == "GET" and self.scope["http_version"] == "1.1"
+        return is_plain_get and asks_for_websocket(self.headers)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        # 1 MB that a server without live callers need not carry.
+        from gateway.websockets.upgrade import Upgrade
+
+        self._stop_header_timer()
+        self.conn.next_event()  # the end of a request without a body
+        self._upgrade = Upgrade(cast("Scope", self.scope), self, self._shared)
+        task = self.loop.create_task(self._upgrade.run(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def hand_over(self, other: OtherConnection) -> bytes:
+        """Be followed by `other`, which must read on; what the client sent early."""
+        self._stop_unread_timer()
+        self._upgrade = None
+        self._shared.enter(other)
+        self._shared.leave(self)
+        early, _ = self.conn.trailing_data
+        return early
 
     def _watch_headers(self) -> None:
+        if self._upgrade is not None:
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_header_timer()
         elif self.conn.trailing_data[0]:
@@ -180,3 +234,16 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
+
+
+def asks_for_websocket(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a request with these headers, in lower case, is a WebSocket handshake; one with a
+    body is none."""
+    upgrades = [value.lower() for name, value in headers if name == b"upgrade"]
+    options = b",".join(value.lower() for name, value in headers if name == b"connection")
+    has_body = any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in headers
+    )
+    is_asked = b"upgrade" in (option.strip() for option in options.split(b","))
+    return upgrades == [b"websocket"] and is_asked and not has_body

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
+SOCKET_GRACE = 20.0
+"""Seconds that live sessions get at most to send their last words, when the server ends."""
 CLOSE_TIMEOUT = 1.0
 """Seconds that answers already written get to leave, when the server ends."""
 
@@ -75,15 +77,20 @@ class HttpServer:
     ) -> None:
         """End: idle connections close at once; requests in flight, uploads included, get `grace`
         seconds, or until there is a hurry. What is left then is answered by `end_work`, or
-        cancelled.
+        cancelled. Live sessions are told, and close by themselves; those that do not are closed
+        after SOCKET_GRACE, or `grace` where that is less.
 
         New connections are served meanwhile, so that the app can refuse them in words.
         """
         in_flight = self.requests_in_flight
-        for connection in list(self._connections.connections):
+        self._connections.draining.set()
+        for connection in self.connections:
             connection.shutdown()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(min(grace, SOCKET_GRACE), self._close_everything)
         if in_flight:
             await first_finished(asyncio.wait(in_flight, timeout=grace), hurry.wait())
+        timer.cancel()
         if left := sum(not task.done() for task in in_flight):
             logger.warning(event("requests were left unfinished", {"requests": left}))
         end_work()
@@ -97,10 +104,14 @@ class HttpServer:
         for task in self.requests_in_flight:
             task.cancel()
         await _settle(self.requests_in_flight)
-        for connection in list(self._connections.connections):
-            connection.shutdown()
+        self._close_everything()
         if self._connections.connections:
             await _within(CLOSE_TIMEOUT, self._connections.all_closed.wait())
+
+    def _close_everything(self) -> None:
+        """HTTP connections as soon as their request is answered, WebSockets now."""
+        for connection in list(self._connections.connections):
+            connection.shutdown()
 
 
 async def _settle(tasks: Collection[asyncio.Task[None]]) -> None:
@@ -121,7 +132,6 @@ def _uvicorn_config(app: ASGIApp, settings: Settings) -> Config:
         interface="asgi3",
         http=Connection,
         ws="none",
-        ws_per_message_deflate=False,  # 170 kB a connection, and speech hardly compresses
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.app import build_app, build_overloaded_app
+from starlette.routing import BaseRoute
+
+from gateway.app import all_routes, build_overloaded_app, guarded
 from gateway.context import Gateway
 from gateway.server import HttpServer
 from gateway.settings import Settings
@@ -86,15 +88,20 @@ class RunningServer:
 
 @asynccontextmanager
 async def running_server(
-    folder: Path, client: FakeWorkerClient | None = None, **settings: Any
+    folder: Path,
+    client: FakeWorkerClient | None = None,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    **settings: Any,
 ) -> AsyncIterator[RunningServer]:
-    """The app and its server, ended in the end as at SIGTERM."""
+    """The app and its server, ended in the end as at SIGTERM; with `routes` of the test's own."""
     chosen = Settings(**{"port": 0, "data_dir": folder, "model_id": "embedded", **settings})
     client = client or FakeWorkerClient()
     spool = Spool(folder / "spool", GATEWAY_ID)
     spool.open()
     gateway = Gateway(chosen, client, spool)
-    server = HttpServer(build_app(gateway), chosen, overloaded=build_overloaded_app(gateway))
+    app = guarded(gateway, [*all_routes(gateway), *routes])
+    server = HttpServer(app, chosen, overloaded=build_overloaded_app(gateway))
     await server.start()
     try:
         yield RunningServer(server.port, gateway, server, client)

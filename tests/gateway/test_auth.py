@@ -1,10 +1,7 @@
-from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway.auth import Gatekeeper
 from gateway.routes.health import OPEN_PATHS
 from gateway.settings import ApiKey
 from tests.gateway.harness import file_part, request, running_server, upload_request
@@ -136,57 +133,3 @@ async def test_preflight_of_other_pages_is_refused(tmp_path: Path) -> None:
         answer = await server.send(request("OPTIONS", "/v1/audio/transcriptions", headers=headers))
 
     assert answer.status == 403
-
-
-Sent = list[MutableMapping[str, Any]]
-
-
-async def shake_hands(headers: list[tuple[bytes, bytes]], extensions: dict[str, Any]) -> Sent:
-    """What a WebSocket handshake is answered by a gatekeeper with keys."""
-    sent: Sent = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "websocket.accept"})
-
-    async def receive() -> MutableMapping[str, Any]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
-    gatekeeper = Gatekeeper(app, keys=KEYS, allowed_origins=(), open_paths=OPEN_PATHS)
-    scope = {
-        "type": "websocket",
-        "path": "/v1/realtime",
-        "headers": headers,
-        "extensions": extensions,
-    }
-    await gatekeeper(scope, receive, send)
-    return sent
-
-
-async def test_websocket_with_a_key_is_let_in() -> None:
-    sent = await shake_hands([(b"authorization", b"Bearer first-key")], {})
-
-    assert sent == [{"type": "websocket.accept"}]
-
-
-async def test_websocket_without_a_key_is_refused_in_words_or_closed() -> None:
-    in_words = await shake_hands([], {"websocket.http.response": {}})
-    closed = await shake_hands([], {})
-
-    assert in_words[0]["status"] == 401
-    assert b"invalid_api_key" in in_words[1]["body"]
-    assert closed == [{"type": "websocket.close", "code": 1008}]
-
-
-async def test_websocket_of_a_foreign_page_is_refused() -> None:
-    headers = [
-        (b"authorization", b"Bearer first-key"),
-        (b"host", b"localhost:8000"),
-        (b"origin", b"https://evil.example"),
-    ]
-
-    sent = await shake_hands(headers, {"websocket.http.response": {}})
-
-    assert sent[0]["status"] == 403

@@ -171,7 +171,7 @@ async def test_pipelined_requests_are_answered_in_order(tmp_path: Path) -> None:
 
 
 async def test_upgrade_nobody_offers_is_answered_as_a_plain_request(tmp_path: Path) -> None:
-    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    headers = {"Connection": "Upgrade", "Upgrade": "h2c"}
 
     async with running_server(tmp_path) as server:
         known = await server.send(request("GET", "/livez", headers=headers))
