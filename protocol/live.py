@@ -110,6 +110,9 @@ class OpenSession:
     options: LiveOptions
     start: int
     """Frame with which the first packet begins: what lies before is of no use any more."""
+    taken: tuple[int, ...] = ()
+    """For each channel, the frame at which its last answered utterance ended: what lies before is
+    heard once more, but not told. Empty for a new session."""
 
 
 @dataclass(frozen=True, slots=True)

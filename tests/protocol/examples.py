@@ -206,6 +206,7 @@ EXAMPLES: dict[str, object] = {
             format=StreamFormat(encoding=Encoding.MULAW, sample_rate=8_000, channels=2),
             options=LIVE_OPTIONS,
             start=64_000,
+            taken=(64_000, 71_200),
         ),
         AudioPacket(session_id="sess_0123456789abcdef", start=64_160, content=b"\xff\x7f\x00\x80"),
         Commit(session_id="sess_0123456789abcdef"),

@@ -1,0 +1,258 @@
+"""One utterance on its way from its first sample to its text. Pure bookkeeping of the main thread.
+
+While it grows its text is asked for every so often; where a pause may be its end, the text of what
+would then be all of it is asked for at once, so that the final is there when the end is decided.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Final
+
+from protocol.limits import SAMPLE_RATE
+from protocol.live import LiveOptions, Strategy
+from worker.audio.chunking import Chunk, is_faint
+from worker.audio.conversation import Turn
+from worker.chunk_outcomes import outcome_of
+from worker.chunk_tasks import ChunkTask
+from worker.engine.interface import ChunkRequest, ChunkText
+from worker.live.agreement import AgreedText
+from worker.live.news import Samples, SessionKey, UtteranceBegan, UtteranceComplete
+from worker.live.samples import GrowingSamples
+from worker.recordings import ChunkOutcome
+from worker.sequence import Priority
+from worker.text.context_echo import may_become_copy_of_context
+
+FIRST_STEP_SAMPLES: Final = SAMPLE_RATE // 2
+"""Audio of an utterance, padding included, before its first text: less says hardly a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A text that was asked for: of the first `samples` of the utterance."""
+
+    number: int
+    """Under which the engine has it."""
+    samples: int
+    request: ChunkRequest
+    is_final: bool
+    """It may be the utterance's last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A text of an utterance that still grows."""
+
+    language: str | None
+    stable: str
+    tail: str
+    covers: int
+    """16 kHz sample of the session."""
+    arrived: float
+
+
+class Utterance:
+    """See the module. `name` tells it from every other in the engine."""
+
+    def __init__(self, began: UtteranceBegan, name: str, *, verifies: bool) -> None:
+        """`verifies`: whether the engine can check drafts; else texts are rolled back."""
+        self.session: SessionKey = began.session
+        self.number = began.number
+        self.channel = began.channel
+        self.start = began.start
+        self.name = name
+        self._options: LiveOptions = began.options
+        parts = (began.options.prompt.strip(), ", ".join(began.options.keywords))
+        self._context = "\n".join(part for part in parts if part)
+        self._rolls_back = began.options.strategy is Strategy.ROLLBACK or not verifies
+        self._samples = GrowingSamples()
+        self._arrivals: deque[tuple[int, float]] = deque()
+        """How long it was when; bounded by its length, a packet is 10 ms or more."""
+        self._is_speech = True
+        self._pause: int | None = None
+        """Samples it would consist of if the silence holds."""
+        self._complete: UtteranceComplete | None = None
+        self._decided_at = 0.0
+        self._running: Step | None = None
+        self._asked = 0
+        """Samples of the latest step."""
+        self._steps = 0
+        self._newest: tuple[int, ChunkText] | None = None
+        """The latest text, and the samples it is of."""
+        self._agreed = AgreedText()
+        self._forced_language: str | None = None
+        """One of those expected, where another was heard."""
+        self._failures = 0
+        """Of its final step."""
+
+    def __repr__(self) -> str:
+        state = "complete" if self._complete else "open"
+        return f"<Utterance {self.name} {state}, {len(self._samples) / SAMPLE_RATE:.1f} s>"
+
+    @property
+    def running(self) -> Step | None:
+        """The step that the engine has."""
+        return self._running
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing more is added to it."""
+        return self._complete is not None
+
+    @property
+    def decided_at(self) -> float:
+        """When it was complete, by the worker's clock."""
+        return self._decided_at
+
+    @property
+    def spoken_to(self) -> int:
+        """Where it ends by now: a sample of the session."""
+        return self._complete.end if self._complete else self.start + len(self._samples)
+
+    # --- audio ------------------------------------------------------------------------------
+
+    def grew(self, samples: Samples, arrived: float) -> None:
+        """Audio was appended."""
+        self._samples.append(samples)
+        self._arrivals.append((len(self._samples), arrived))
+
+    def paused(self, end: int) -> None:
+        """It will have ended at this sample of the session if the silence holds."""
+        self._pause = end - self.start
+
+    def resumed(self) -> None:
+        """The silence did not hold."""
+        self._pause = None
+
+    def completed(self, complete: UtteranceComplete, now: float) -> None:
+        """Nothing more is added."""
+        self._complete = complete
+        self._decided_at = now
+        self._is_speech = bool(complete.spans)
+
+    # --- steps ------------------------------------------------------------------------------
+
+    def next_step(self, number: int) -> Step | None:
+        """What to ask the engine now, under that number, in place of what runs; None: nothing."""
+        wanted = self._wanted_samples()
+        if wanted is None:
+            return None
+        samples, is_final = wanted
+        request = self._request(samples, is_final=is_final)
+        return Step(number, samples, request, is_final)
+
+    def _wanted_samples(self) -> tuple[int, bool] | None:
+        if not self._is_speech:
+            return None
+        end = self._complete.end - self.start if self._complete else self._pause
+        if end is not None:
+            is_known = self._newest is not None and self._newest[0] == end
+            is_asked = self._running is not None and self._running.samples == end
+            return None if is_known or is_asked else (end, True)
+        if self._running is not None or not self._options.wants_partials:
+            return None
+        length = len(self._samples)
+        step = round(self._options.step_seconds * SAMPLE_RATE)
+        is_due = length - self._asked >= step and length >= FIRST_STEP_SAMPLES
+        return (length, False) if is_due else None
+
+    def _request(self, samples: int, *, is_final: bool) -> ChunkRequest:
+        options = self._options
+        request = ChunkRequest(
+            samples=self._samples.first(samples),
+            language=self._forced_language or options.language,
+            context=self._context,
+            priority=Priority.LIVE_FINAL if is_final else Priority.LIVE_PARTIAL,
+            wants_logprobs=options.wants_logprobs and is_final,
+            utterance=self.name,
+        )
+        said = self._newest[1].token_ids if self._newest else ()
+        if not self._rolls_back:
+            return replace(request, draft=said)
+        if is_final and options.strategy is Strategy.VERIFY:
+            return request  # the engine cannot check a draft: the final is written from nothing
+        keeps = self._steps >= options.unfixed_steps
+        kept = said[: max(0, len(said) - options.unfixed_tokens)] if keeps else ()
+        most = None if is_final else options.max_new_tokens
+        return replace(request, prefix=kept, most_new_tokens=most)
+
+    def began(self, step: Step) -> None:
+        """The engine has this step now, and no other."""
+        self._running = step
+        self._asked = step.samples
+        self._steps += 1
+
+    def answered(self, answer: ChunkText) -> Progress | None:
+        """The running step's text came; what of it may be told."""
+        step = self._running
+        assert step is not None
+        self._running = None
+        if self._heard_unexpected(answer):
+            return None
+        self._newest = (step.samples, answer)
+        if self._complete is not None and self._complete.end - self.start == step.samples:
+            return None  # the final says it
+        covers = self.start + step.samples
+        arrived = self._arrival_of(step.samples)
+        if self._may_be_dropped(answer, step.samples):
+            return None
+        tail = self._agreed.update(answer.text)
+        return Progress(answer.language, self._agreed.stable, tail, covers, arrived)
+
+    def failed(self) -> bool:
+        """The running step could not be inferred; whether the utterance has to do without text."""
+        step = self._running
+        assert step is not None
+        self._running = None
+        self._newest = None
+        self._failures += step.is_final
+        return self.is_complete and self._failures > 1
+
+    def _heard_unexpected(self, answer: ChunkText) -> bool:
+        """Whether to ask again with the first of the expected languages as the language."""
+        names = {name.casefold() for name in self._options.languages}
+        if not names or answer.language is None or answer.language.casefold() in names:
+            return False
+        if self._options.language is not None or self._forced_language is not None:
+            return False
+        self._forced_language = self._options.languages[0]
+        self._newest = None
+        return True
+
+    def _may_be_dropped(self, answer: ChunkText, samples: int) -> bool:
+        """Whether it could be the caller's words handed back."""
+        is_in_doubt = bool(self._context) and is_faint(self._samples.first(samples))
+        return is_in_doubt and may_become_copy_of_context(answer.text, self._context)
+
+    def _arrival_of(self, samples: int) -> float:
+        while len(self._arrivals) > 1 and self._arrivals[0][0] < samples:
+            self._arrivals.popleft()
+        return self._arrivals[0][1] if self._arrivals else self._decided_at
+
+    # --- the final --------------------------------------------------------------------------
+
+    @property
+    def stable(self) -> str:
+        """What was told for good."""
+        return self._agreed.stable
+
+    def outcome(self) -> ChunkOutcome | None:
+        """Its text, once it is complete and known."""
+        if self._complete is None:
+            return None
+        if not self._is_speech:
+            return ChunkOutcome()
+        samples = self._complete.end - self.start
+        if self._newest is None or self._newest[0] != samples:
+            return None
+        return self._outcome_of(self._newest[1], self._complete)
+
+    def _outcome_of(self, answer: ChunkText, complete: UtteranceComplete) -> ChunkOutcome:
+        heard = self._samples.first(complete.end - self.start)
+        chunk = Chunk(self.number, self.start, complete.end, heard, is_silent=False)
+        turn = Turn(self.channel, self.start, complete.end, complete.spans)
+        request = self._request(len(heard), is_final=True)
+        task = ChunkTask(self.number, chunk, turn, request, is_faint(heard))
+        told = len(self.stable) if answer.text.startswith(self.stable) else 0
+        return outcome_of(task, answer, told, wants_tokens=self._options.wants_logprobs)
