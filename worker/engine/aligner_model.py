@@ -18,13 +18,7 @@ from worker.engine import placement
 from worker.engine.checkpoints import Checkpoint
 from worker.engine.encoder import encode_windows
 from worker.engine.imports import import_modeling
-from worker.engine.interface import (
-    SAMPLE_RATE,
-    Cancelled,
-    EngineFailure,
-    EngineSettings,
-    ReportProgress,
-)
+from worker.engine.interface import SAMPLE_RATE, EngineFailure, EngineSettings, ReportProgress
 from worker.engine.limits import LEAST_SAMPLES
 from worker.engine.mel import LogMel
 from worker.engine.official_weights import load_model
@@ -103,11 +97,20 @@ class AlignerModel:
     ) -> Times:
         """One pair a unit; none where it fails. Raises what on_step raises, and EngineFailure:
         device_lost."""
+        interruptions: list[Exception] = []
+
+        def interruptible() -> None:
+            try:
+                on_step()
+            except Exception as error:
+                interruptions.append(error)
+                raise
+
         try:
-            return self._infer(samples, units, on_step)
-        except (Cancelled, EngineFailure):
-            raise
+            return self._infer(samples, units, interruptible)
         except (RuntimeError, MemoryError) as error:
+            if error in interruptions:  # a fault of the caller's, not of the alignment
+                raise
             self._explain(error)
             return []
 

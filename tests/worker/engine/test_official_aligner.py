@@ -120,24 +120,41 @@ def test_a_text_of_symbols_alone_has_no_times(ascending: OfficialAligner) -> Non
     assert ascending.align(noise(1), "?!", "English", nothing) == ()
 
 
-def test_an_alignment_can_be_abandoned_amid_its_layers(ascending: OfficialAligner) -> None:
+@pytest.mark.parametrize("interruption", [Cancelled(), RuntimeError("a fault of the loop's")])
+def test_an_alignment_can_be_abandoned_amid_its_layers(
+    ascending: OfficialAligner, interruption: Exception
+) -> None:
     def abandon() -> None:
-        raise Cancelled
+        raise interruption
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(type(interruption)):
         ascending.align(noise(1), "one", "English", abandon)
 
     assert len(ascending.align(noise(1), "one", "English", nothing)) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("nothing left"), "ran out of memory"),
+        (RuntimeError("shapes differ"), "could not be aligned"),
+    ],
+)
 def test_an_alignment_that_fails_has_no_times_and_the_next_one_has(
-    ascending: OfficialAligner, caplog: pytest.LogCaptureFixture
+    ascending: OfficialAligner,
+    error: Exception,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def fail() -> None:
-        raise torch.OutOfMemoryError("nothing left")
+    def fail(*_arguments: object) -> None:
+        raise error
 
-    assert ascending.align(noise(1), "one", "English", fail) == ()
-    assert "ran out of memory" in caplog.text
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.engine.aligner_model.encode_windows", fail)
+        assert ascending.align(noise(1), "one", "English", nothing) == ()
+
+    assert told in caplog.text
     assert len(ascending.align(noise(1), "one", "English", nothing)) == 1
 
 
