@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-LEAST = 4
+LEAST = 8
 """Chunks that each recording may hold however many others hold."""
 MOST_OF_ALL = 512
 """Chunks of 30 s are 1.9 MB, so these are a gigabyte."""
@@ -17,8 +17,10 @@ MOST_OF_ALL = 512
 class ChunksAhead:
     """Chunks that are cut and not finished. For any number of threads."""
 
-    def __init__(self, of_one: int, of_all: int = MOST_OF_ALL) -> None:
-        self._of_one = max(LEAST, of_one)
+    def __init__(self, of_one: int, of_all: int = MOST_OF_ALL, *, least: int = LEAST) -> None:
+        self.least = least
+        """What every recording gets without waiting for inference."""
+        self._of_one = max(least, of_one)
         self._of_all = of_all
         self._held: Counter[object] = Counter()
         self._changed = threading.Condition()
@@ -49,4 +51,4 @@ class ChunksAhead:
 
     def _has_room(self, holder: object) -> bool:
         held = self._held[holder]
-        return held < LEAST or (held < self._of_one and self._held.total() < self._of_all)
+        return held < self.least or (held < self._of_one and self._held.total() < self._of_all)

@@ -25,6 +25,7 @@ from worker.audio.decoding import (
 )
 from worker.audio.growth import GrowingFile, Growth
 from worker.chunks_ahead import ChunksAhead
+from worker.decoder_places import DecoderPlaces
 from worker.fetching import Fetch, UploadLost, fetched_upload
 from worker.mailbox import Mailbox, Pieces
 from worker.recordings import CutDifferently, Recording
@@ -71,11 +72,16 @@ class FeedingFailed:
 FeedEvent = ChunkCut | Moved | CutAll | FeedingFailed
 
 
+class MakesWay(Exception):
+    """The recording is longer than a brief place is for."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeedingTools:
     """What all feeders of one engine share."""
 
     decoder: AudioDecoder
+    decoder_places: DecoderPlaces
     decoding_slots: threading.Semaphore
     """Held while a block is decoded: few decoders use the CPU at a time, and none that waits for
     inference keeps others from it."""
@@ -100,6 +106,7 @@ class Feeder:
         self._cut_chunks = 0
         """How many were handed over; all are cut again where forward reading fails."""
         self._cut_end = 0
+        self._total_seconds: float | None = None
         request = recording.request
         self._growth = Growth(request.upload_bytes, is_whole=request.is_upload_whole)
         if not tools.mailbox.sees_spool:
@@ -125,6 +132,7 @@ class Feeder:
         self._stopped.set()
         self._growth.give_up()
         self._tools.chunks_ahead.forget(self)
+        self._tools.decoder_places.wake()
         if self._pieces is not None:
             self._pieces.put(None)
         with self._lock:
@@ -177,32 +185,71 @@ class Feeder:
         return nullcontext((tools.spool_folder / request.spool_file, self._growth))
 
     def _read(self, path: Path, growth: Growth) -> None:
-        if self._recording.request.reads_forward:
-            try:
-                with GrowingFile(path, growth, self._without_slot) as growing:
-                    self._cut_recording(partial(self._tools.decoder.open_growing, growing))
+        places, whole = self._tools.decoder_places, partial(self._tools.decoder.open, path)
+        try:
+            if self._recording.request.reads_forward and self._read_forward(path, growth):
                 return
-            except (UndecodableAudio, DecoderFailed):
-                request_id = self._recording.request.request_id
-                logger.info("upload is read again when it is whole request_id=%s", request_id)
-        growth.wait(lambda: growth.is_whole)
-        self._cut_recording(partial(self._tools.decoder.open, path))
+            places.leave(self)
+            growth.wait(lambda: growth.is_whole)
+            self._cut_in_place(whole, growth)
+        except MakesWay:
+            if places.return_later(
+                self, is_stopped=self._stopped.is_set, still_waits=self._tell_waiting
+            ):
+                self._cut_recording(whole)
+        finally:
+            places.leave(self)
+
+    def _read_forward(self, path: Path, growth: Growth) -> bool:
+        try:
+            with GrowingFile(path, growth, self._without_slot) as growing:
+                self._cut_in_place(partial(self._tools.decoder.open_growing, growing), growth)
+        except (UndecodableAudio, DecoderFailed):
+            request_id = self._recording.request.request_id
+            logger.info("upload is read again when it is whole request_id=%s", request_id)
+            return False
+        return True
+
+    def _cut_in_place(self, opened: Callable[..., DecodedAudio], growth: Growth) -> None:
+        """An upload that may be slow to come gets no brief place."""
+        if self._tools.decoder_places.enter(
+            self,
+            may_be_brief=lambda: growth.is_whole,
+            is_stopped=self._stopped.is_set,
+            still_waits=self._tell_waiting,
+        ):
+            self._cut_recording(opened)
+
+    def _tell_waiting(self) -> None:
+        """Those in front move, so this one does."""
+        self._deliver(Moved(self._recording, Stage.DECODING, self._total_seconds))
 
     def _cut_recording(self, opened: Callable[..., DecodedAudio]) -> None:
         chunker = self._tools.new_chunker()
         samples = 0
         with self._open(opened) as decoded:
-            self._deliver(Moved(self._recording, Stage.DECODING, decoded.description.duration))
+            self._total_seconds = decoded.description.duration
+            self._deliver(Moved(self._recording, Stage.DECODING, self._total_seconds))
             while not self._stopped.is_set():
                 with self._tools.decoding_slots:
                     block = next(decoded, None)
                 if block is None:
                     break
                 samples += len(block)
-                self._hand_over(chunker.push(block))
+                for chunk in chunker.push(block):
+                    self._make_way_for_beginnings(chunk)
+                    self._hand_over(chunk)
+        self._tools.decoder_places.leave(self)
         if not self._stopped.is_set():
-            self._hand_over(chunker.finish())
+            for chunk in chunker.finish():
+                self._hand_over(chunk)
         self._deliver(CutAll(self._recording, samples))
+
+    def _make_way_for_beginnings(self, chunk: Chunk) -> None:
+        """Raises MakesWay where this chunk might wait for inference, and others for its place."""
+        is_beginning = chunk.index < self._tools.chunks_ahead.least
+        if not (is_beginning or self._tools.decoder_places.stays(self)):
+            raise MakesWay
 
     def _open(self, opened: Callable[..., DecodedAudio]) -> DecodedAudio:
         with self._tools.decoding_slots:
@@ -226,18 +273,15 @@ class Feeder:
         finally:
             self._tools.decoding_slots.acquire()
 
-    def _hand_over(self, chunks: list[Chunk]) -> None:
-        for chunk in chunks:
-            if chunk.index < self._cut_chunks:
-                self._check_cut_again(chunk)
-            elif self._tools.chunks_ahead.take(self, self._stopped.is_set):
-                self._cut_chunks, self._cut_end = chunk.index + 1, chunk.end
-                self._deliver(ChunkCut(self._recording, chunk))
-            else:
-                return
+    def _hand_over(self, chunk: Chunk) -> None:
+        if chunk.index < self._cut_chunks:
+            self._check_cut_again(chunk)
+        elif self._tools.chunks_ahead.take(self, self._stopped.is_set):
+            self._cut_chunks, self._cut_end = chunk.index + 1, chunk.end
+            self._deliver(ChunkCut(self._recording, chunk))
 
     def _check_cut_again(self, chunk: Chunk) -> None:
-        """What was cut while the upload grew has been handed over already."""
+        """What was cut by an earlier decoder has been handed over already."""
         is_last = chunk.index == self._cut_chunks - 1
         if is_last and chunk.end != self._cut_end:
             raise CutDifferently

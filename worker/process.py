@@ -17,9 +17,11 @@ from protocol import sockets
 from protocol.transcription import Hello
 from worker.audio.chunking import Chunker
 from worker.audio.decoding import AudioDecoder, DecodeLimits
+from worker.audio.live_vad import LiveVad
 from worker.audio.vad import SpeechModel, VoiceActivity
 from worker.chunks_ahead import ChunksAhead
 from worker.clock import monotonic
+from worker.decoder_places import DecoderPlaces
 from worker.engine.creation import create_engine
 from worker.engine.interface import (
     Engine,
@@ -31,6 +33,8 @@ from worker.engine_loop import EngineLoop
 from worker.engine_status import StatusWriter
 from worker.feeding import FeedingTools
 from worker.launch import parse_launch
+from worker.live.inbox import LiveInbox
+from worker.live.listener import Listener
 from worker.logs import configure_logging
 from worker.mailbox import Mailbox
 from worker.parent_death import die_with_parent
@@ -40,8 +44,12 @@ from worker.start_times import StartTimes
 
 logger = logging.getLogger("worker.process")  # also where this module is __main__
 
-CAPACITY = 16
-"""Recordings worked on at a time. They take turns chunk by chunk; each may hold a decoder child."""
+CAPACITY = 64
+"""Recordings worked on at a time. They take turns chunk by chunk; a few have decoders at a time
+(decoder_places.py)."""
+
+MOST_UTTERANCE_SECONDS = 30.0
+"""An utterance of a live session is cut here even where nobody pauses."""
 
 
 def main() -> int:
@@ -118,12 +126,22 @@ def serve(
     max_chunk_seconds = min(settings.max_chunk_seconds, engine.max_chunk_seconds or float("inf"))
     spool_folder = settings.data_dir / "spool"
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    loop = EngineLoop(engine, send=lambda answer: mailbox.send(answer))
+    loop = EngineLoop(
+        engine,
+        send=lambda answer: mailbox.send(answer),
+        tell_listener=lambda answered: listener.put(answered),
+    )
+    listener = Listener(
+        LiveVad,
+        deliver=loop.deliver,
+        max_seconds=min(MOST_UTTERANCE_SECONDS, engine.max_chunk_seconds or float("inf")),
+        clock=monotonic,
+    )
     mailbox = Mailbox(
         _connect(context, settings),
         Hello(settings.worker_id, epoch, settings.model_id, CAPACITY, False),
         spool_folder,
-        deliver=loop.deliver,
+        deliver=LiveInbox(loop=loop.deliver, listener=listener.put).deliver,
         beat=lambda: status.beat(loop.steps, loop.is_busy),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -131,6 +149,7 @@ def serve(
     with AudioDecoder() as decoder:
         tools = FeedingTools(
             decoder=decoder,
+            decoder_places=DecoderPlaces(),
             decoding_slots=threading.Semaphore(settings.decoders),
             chunks_ahead=ChunksAhead(engine.chunks_ahead),
             limits=DecodeLimits(max_seconds=settings.max_audio_seconds),
@@ -145,9 +164,11 @@ def serve(
             deliver=loop.deliver,
         )
         status.ready()
+        listener.start()
         mailbox.start()
         logger.info("engine is ready engine=%s epoch=%d", engine.name, epoch)
         loop.run(tools)
+    listener.end()
     mailbox.close()
     context.term()
 

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +26,9 @@ from protocol.transcription import (
     Transcribe,
 )
 from worker.audio.chunking import Chunker
-from worker.audio.decoding import AudioDecoder, DecodeLimits
+from worker.audio.decoding import AudioDecoder, DecodedAudio, DecodeLimits
 from worker.chunks_ahead import ChunksAhead
+from worker.decoder_places import DecoderPlaces
 from worker.engine.batches import BatchEngine
 from worker.engine.interface import (
     ChunkFailure,
@@ -42,6 +44,7 @@ from worker.feeding import ChunkCut, FeedEvent, FeedingTools
 Answer = TypeVar("Answer")
 DEADLINE = 20.0
 CHUNKS_AHEAD = 4
+LASTING, BRIEF = 2, 1
 
 
 class ScriptedEngine:
@@ -97,13 +100,16 @@ class Workshop:
         self._folder = folder
         self.answers: SimpleQueue[Any] = SimpleQueue()
         self.cut = threading.Semaphore(0)
+        self.cut_of: list[str] = []
+        """Whose chunks were cut, one after another."""
         engine = other_engine or BatchEngine(self.engine)
         seconds = itertools.count()  # no two steps are too close for two progress messages
         self.loop = EngineLoop(engine, send=self.answers.put, clock=lambda: float(next(seconds)))
         self._tools = FeedingTools(
             decoder=decoder,
+            decoder_places=DecoderPlaces(lasting=LASTING, brief=BRIEF, told_every=0.05),
             decoding_slots=threading.Semaphore(2),
-            chunks_ahead=ChunksAhead(CHUNKS_AHEAD),
+            chunks_ahead=ChunksAhead(CHUNKS_AHEAD, least=CHUNKS_AHEAD),
             limits=DecodeLimits(),
             new_chunker=lambda: Chunker(target_seconds=2.0, max_seconds=4.0),
             mailbox=Mail(),  # type: ignore[arg-type]
@@ -117,6 +123,7 @@ class Workshop:
     def _deliver(self, event: FeedEvent) -> None:
         self.loop.deliver(event)
         if isinstance(event, ChunkCut):
+            self.cut_of.append(event.recording.request.request_id)
             self.cut.release()
 
     def end(self) -> None:
@@ -361,6 +368,73 @@ def test_the_next_batch_is_cut_while_one_is_inferred(workshop: Workshop) -> None
     assert len(batch) < CHUNKS_AHEAD
     for _ in range(CHUNKS_AHEAD):
         assert workshop.cut.acquire(timeout=DEADLINE)
+
+
+@pytest.fixture
+def most_decoders(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many decoders were open at a time so far, at most."""
+    lock, counts = threading.Lock(), [0]
+    opened, closed = DecodedAudio.__enter__, DecodedAudio.__exit__
+
+    def enter(decoded: DecodedAudio) -> DecodedAudio:
+        with lock:
+            counts.append(counts[-1] + 1)
+        return opened(decoded)
+
+    def leave(decoded: DecodedAudio, *error: Any) -> None:
+        closed(decoded, *error)
+        with lock:
+            counts.append(counts[-1] - 1)
+
+    monkeypatch.setattr(DecodedAudio, "__enter__", enter)
+    monkeypatch.setattr(DecodedAudio, "__exit__", leave)
+    return lambda: max(counts)
+
+
+FILMS = [f"film {number}" for number in range(1, LASTING + BRIEF + 3)]
+
+
+def open_films(workshop: Workshop) -> None:
+    """Two more than may have a decoder, and a memo; the engine has read of them all and stands
+    still in its second step."""
+    workshop.upload("c1", tone(60.0))
+    workshop.open(FILMS[0], "c1")
+    workshop.engine.entered.get(timeout=DEADLINE)
+    for film in FILMS[1:]:
+        workshop.open(film, "c1")
+    workshop.open("memo")
+    workshop.engine.may_step.release(1)
+    workshop.engine.entered.get(timeout=DEADLINE)
+
+
+def test_a_short_file_and_the_beginnings_of_films_are_cut_beside_any_number_of_films(
+    workshop: Workshop, most_decoders: Callable[[], int]
+) -> None:
+    open_films(workshop)
+
+    expected = Counter({film: CHUNKS_AHEAD for film in FILMS}) + Counter(memo=1)
+    while not expected <= Counter(workshop.cut_of):
+        assert workshop.cut.acquire(timeout=DEADLINE), workshop.cut_of
+    assert most_decoders() <= LASTING + BRIEF
+
+
+def test_films_that_made_way_are_transcribed_like_the_others(
+    workshop: Workshop, most_decoders: Callable[[], int]
+) -> None:
+    open_films(workshop)
+    workshop.engine.may_step.release(1000)
+
+    texts: dict[str, list[str]] = {}
+    for _ in [*FILMS, "memo"]:
+        while not isinstance(answer := workshop.answer(ChunkDone | Final), Final):  # type: ignore[arg-type, var-annotated]
+            texts.setdefault(answer.request_id, []).append(answer.text)
+        assert answer.chunks == len(texts[answer.request_id])
+
+    assert texts.pop("memo") == ["16000"]
+    assert texts.keys() == set(FILMS)
+    assert len({tuple(each) for each in texts.values()}) == 1
+    assert sum(map(int, texts[FILMS[-1]])) == 60 * 16000
+    assert most_decoders() <= LASTING + BRIEF
 
 
 def test_a_suspect_runs_alone_until_a_chunk_of_it_is_done(workshop: Workshop) -> None:
