@@ -139,18 +139,19 @@ def test_the_worker_image_can_compile_kernels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "backend", "extras"),
+    ("engine", "backend", "aligner", "extras"),
     [
-        ("native", "transformers", "[worker]"),
-        ("native", "vllm", "[worker]"),
-        ("official", "transformers", "[worker,official]"),
-        ("official", "vllm", "[worker,vllm]"),
-        ("rocket", "transformers", ""),
-        ("official", "tea", ""),
+        ("native", "transformers", "", "[worker]"),
+        ("native", "transformers", "Qwen/Qwen3-ForcedAligner-0.6B", "[worker,official]"),
+        ("native", "vllm", "", "[worker]"),
+        ("official", "transformers", "", "[worker,official]"),
+        ("official", "vllm", "", "[worker,vllm]"),
+        ("rocket", "transformers", "", ""),
+        ("official", "tea", "", ""),
     ],
 )
 def test_the_worker_image_has_the_packages_of_the_engine_asked_for(
-    engine: str, backend: str, extras: str
+    engine: str, backend: str, aligner: str, extras: str
 ) -> None:
     [install] = [
         arguments
@@ -159,7 +160,12 @@ def test_the_worker_image_has_the_packages_of_the_engine_asked_for(
     ]
     said = subprocess.run(
         ["sh", "-c", install.replace("/opt/qwen3-asr/bin/pip", "echo")],
-        env={**os.environ, "ENGINE": engine, "BACKEND": backend},
+        env={
+            **os.environ,
+            "ENGINE": engine,
+            "BACKEND": backend,
+            "FORCED_ALIGNER_ID": aligner,
+        },
         capture_output=True,
         text=True,
         check=False,
