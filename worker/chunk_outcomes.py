@@ -1,5 +1,6 @@
 """The engine's answer -> what a chunk's text, segments and tokens are. Pure."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from protocol.transcription import Nats, Token
@@ -36,10 +37,10 @@ def outcome_of(
         segments=segments_of(
             text,
             language,
-            task.spans,
-            start=task.chunk.start,
-            end=task.chunk.end,
-            channel=task.channel,
+            task.turn.spans,
+            start=task.turn.start,
+            end=task.turn.end,
+            channel=task.turn.channel,
             tokens=answer.tokens,
             alignment=answer.alignment,
         ),
@@ -52,7 +53,8 @@ def _tokens(answer: ChunkText) -> tuple[Token, ...]:
 
 
 def joined(outcomes: Sequence[ChunkOutcome]) -> ChunkOutcome:
-    """Those of a chunk's channels as one: segments as they were said, tokens counted together."""
+    """Those of a chunk's turns, in order, as one: segments as they were said, tokens counted
+    together, the language that most of the text is in."""
     if len(outcomes) == 1:
         return outcomes[0]
     spoken = [outcome for outcome in outcomes if outcome.text]
@@ -62,8 +64,8 @@ def joined(outcomes: Sequence[ChunkOutcome]) -> ChunkOutcome:
     )
     alone = spoken[0] if len(spoken) == 1 else None
     return ChunkOutcome(
-        language=spoken[0].language if spoken else None,
-        text=alone.text if alone else _joined_text([segment.text for segment in segments]),
+        language=_most_written(spoken),
+        text=alone.text if alone else joined_text([segment.text for segment in segments]),
         prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
         audio_tokens=sum(outcome.audio_tokens for outcome in outcomes),
         output_tokens=sum(outcome.output_tokens for outcome in outcomes),
@@ -72,7 +74,15 @@ def joined(outcomes: Sequence[ChunkOutcome]) -> ChunkOutcome:
     )
 
 
-def _joined_text(texts: Sequence[str]) -> str:
+def _most_written(outcomes: Sequence[ChunkOutcome]) -> str | None:
+    written: Counter[str | None] = Counter()
+    for outcome in outcomes:
+        written[outcome.language] += len(outcome.text)
+    return max(written, key=lambda language: written[language], default=None)
+
+
+def joined_text(texts: Sequence[str]) -> str:
+    """With spaces between them, but for scripts that have none."""
     whole = ""
     for text in texts:
         is_attached = not whole or (is_unspaced(whole[-1]) and is_unspaced(text[:1] or " "))
@@ -81,13 +91,18 @@ def _joined_text(texts: Sequence[str]) -> str:
 
 
 def tail_of(task: ChunkTask, answer: ChunkText, outcome: ChunkOutcome) -> str:
-    """The end of a chunk's text as context for the next one.
+    """The end of a text as context for the next chunk.
 
     Nothing of a text that is suspicious: a loop or a copy of the context would be handed on.
     """
     text = outcome.text
     if answer.is_cut_off or text != answer.text or is_copy_of_context(text, task.request.context):
         return ""
+    return end_of(text)
+
+
+def end_of(text: str) -> str:
+    """Its last TAIL_CHARACTERS, in whole words."""
     tail = text[-TAIL_CHARACTERS:]
     before = text[:-TAIL_CHARACTERS][-1:]
     if before and not before.isspace() and not is_unspaced(before):

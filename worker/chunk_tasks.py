@@ -1,10 +1,10 @@
-"""What the engine is given of a chunk: all of it, or one channel."""
+"""What the engine is given of a chunk: one turn of it, which may be all."""
 
 from dataclasses import dataclass
 
 from worker.audio.chunking import Chunk
+from worker.audio.conversation import Turn
 from worker.engine.interface import ChunkRequest
-from worker.segments import SpeechSpan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -12,11 +12,9 @@ class ChunkTask:
     """One sequence for the engine."""
 
     number: int
-    """The index it has for the engine: the chunk's, where channels are not told apart."""
+    """The index it has for the engine, in the order of the recording."""
     chunk: Chunk
-    channel: int | None
-    spans: tuple[SpeechSpan, ...]
-    """Where somebody speaks in this channel."""
+    turn: Turn
     request: ChunkRequest
     is_faint: bool
     """Too little can be heard to be understood."""

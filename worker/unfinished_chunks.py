@@ -1,25 +1,23 @@
 """Chunks of one recording between their cut and their text: what is inferred next, and how often.
 
-Pure bookkeeping of the engine's main thread. A chunk is one task for the engine, or one a channel
+Pure bookkeeping of the engine's main thread. A chunk is one task for the engine, or one a turn
 where channels are told apart; the outcomes of a chunk's tasks are its outcome together.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from protocol.transcription import Transcribe
-from worker.audio.chunking import Chunk, Samples, is_faint
-from worker.chunk_outcomes import is_echo, joined, outcome_of, tail_of
+from worker.audio.chunking import Chunk, is_faint
+from worker.audio.conversation import Turn
+from worker.chunk_outcomes import end_of, is_echo, joined, joined_text, outcome_of, tail_of
 from worker.chunk_tasks import ChunkTask
 from worker.engine.interface import ChunkRequest, ChunkText
 from worker.recordings import ChunkOutcome
-from worker.segments import SpeechSpan
 from worker.text.context_echo import is_copy_of_context
-
-_MOST_CHANNELS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,16 @@ class Taken:
     """The chunk's, where it was the last of its tasks."""
     again: ChunkTask | None = None
     """To be inferred once more instead, differently."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """A task that is done."""
+
+    task: ChunkTask
+    outcome: ChunkOutcome
+    tail: str
+    """What of its text may be context for the next chunk."""
 
 
 class ToldOtherwise(Exception):
@@ -45,8 +53,9 @@ class UnfinishedChunks:
         self._waiting: deque[Chunk] = deque()
         """For the chunk before them, whose text they get; bounded by what is cut ahead."""
         self._running: dict[int, ChunkTask] = {}
-        self._heard: dict[int, list[ChunkOutcome]] = {}
-        """By chunk, outcomes of its channels while others of them run."""
+        self._next_number = 0
+        self._heard: dict[int, list[_Heard]] = {}
+        """By chunk, its turns that are done while others of them run."""
         self._tails: dict[int | None, tuple[int, str]] = {}
         """By channel, the chunk heard last and the end of its text."""
 
@@ -105,13 +114,18 @@ class UnfinishedChunks:
         if not outcome.text.startswith(told):
             raise ToldOtherwise
         index = task.chunk.index
-        self._tails[task.channel] = (index, tail_of(task, answer, outcome))
-        heard = self._heard.setdefault(index, [])
-        heard.append(outcome)
+        tail = tail_of(task, answer, outcome)
+        self._heard.setdefault(index, []).append(_Heard(task, outcome, tail))
         if any(other.chunk.index == index for other in self._running.values()):
             return Taken()
-        del self._heard[index]
-        return Taken(outcome=joined(heard))
+        heard = sorted(self._heard.pop(index), key=lambda each: each.task.number)
+        self._keep_tails(index, heard)
+        return Taken(outcome=joined([each.outcome for each in heard]))
+
+    def _keep_tails(self, index: int, heard: Sequence[_Heard]) -> None:
+        for channel in {each.task.turn.channel for each in heard}:
+            own = [each for each in heard if each.task.turn.channel == channel]
+            self._tails[channel] = (index, _tail(own))
 
     def _rerun(self, task: ChunkTask) -> ChunkTask:
         self._running[task.number] = task
@@ -130,26 +144,13 @@ class UnfinishedChunks:
         return None
 
     def _tasks_of(self, chunk: Chunk) -> list[ChunkTask]:
-        if chunk.samples.ndim == 1:
-            return [self._task(chunk, None, chunk.samples, chunk.spans)]
-        channels = range(chunk.samples.shape[1])
-        spans = chunk.spans_by_channel or [()] * len(channels)
-        spoken = [channel for channel in channels if spans[channel]]
-        return [
-            self._task(
-                chunk, channel, np.ascontiguousarray(chunk.samples[:, channel]), spans[channel]
-            )
-            for channel in spoken or channels
-        ]
+        return [self._task(chunk, turn) for turn in chunk.turns]
 
-    def _task(
-        self,
-        chunk: Chunk,
-        channel: int | None,
-        samples: Samples,
-        spans: tuple[SpeechSpan, ...],
-    ) -> ChunkTask:
-        previous = self._previous_context(chunk.index, channel)
+    def _task(self, chunk: Chunk, turn: Turn) -> ChunkTask:
+        samples = chunk.samples[turn.start - chunk.start : turn.end - chunk.start]
+        if turn.channel is not None:
+            samples = np.ascontiguousarray(samples[:, turn.channel])
+        previous = self._previous_context(chunk.index, turn.channel)
         request = ChunkRequest(
             samples=samples,
             language=self._request.language,
@@ -158,14 +159,24 @@ class UnfinishedChunks:
             wants_logprobs=self._request.wants_logprobs,
             wants_words=self._request.wants_words,
         )
-        number = chunk.index if channel is None else chunk.index * _MOST_CHANNELS + channel
-        return ChunkTask(number, chunk, channel, spans, request, is_faint(samples), previous)
+        self._next_number += 1
+        return ChunkTask(self._next_number - 1, chunk, turn, request, is_faint(samples), previous)
 
     def _previous_context(self, index: int, channel: int | None) -> str:
         if not self._request.uses_previous_context:
             return ""
         heard, tail = self._tails.get(channel, (-1, ""))
         return tail if heard == index - 1 else ""
+
+
+def _tail(turns: Sequence[_Heard]) -> str:
+    """Of one channel's turns in a chunk: nothing that is suspicious, nor what was said before."""
+    tails: list[str] = []
+    for each in reversed(turns):
+        if each.outcome.text and not each.tail:
+            break
+        tails.append(each.tail)
+    return end_of(joined_text([tail for tail in reversed(tails) if tail]))
 
 
 def is_expected(language: str | None, request: Transcribe) -> bool:

@@ -7,6 +7,7 @@ import pytest
 
 from protocol.transcription import Partial, Transcribe
 from worker.audio.chunking import Chunk
+from worker.audio.conversation import Turn
 from worker.chunk_tasks import ChunkTask
 from worker.engine.interface import ChunkRequest
 from worker.partials import PARTIAL_INTERVAL, PartialTexts
@@ -26,7 +27,7 @@ def task(
     samples = np.zeros(16, np.float32)
     chunk = Chunk(index, 0, 16, samples, is_silent=False)
     request = ChunkRequest(samples, language, context)
-    return ChunkTask(index, chunk, None, (), request, is_faint, previous)
+    return ChunkTask(index, chunk, Turn(None, 0, 16, ()), request, is_faint, previous)
 
 
 def texts(task: ChunkTask, *outputs: str, request: Transcribe = REQUEST) -> list[str | None]:

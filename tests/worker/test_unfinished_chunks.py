@@ -8,6 +8,7 @@ import pytest
 
 from protocol.transcription import Transcribe
 from worker.audio.chunking import Chunk
+from worker.audio.conversation import Turn
 from worker.chunk_outcomes import TAIL_CHARACTERS
 from worker.chunk_tasks import ChunkTask
 from worker.engine.interface import ChunkText
@@ -21,12 +22,13 @@ GERMAN_OR_FRENCH = replace(REQUEST, languages=("German", "French"))
 
 
 def chunk(index: int, *, loudness: float = 0.3, channels: Sequence[float] = ()) -> Chunk:
-    start = index * 16_000
+    start, end = index * 16_000, index * 16_000 + 16_000
     wave = np.sin(np.arange(16_000) / 5).astype(np.float32)
     samples = np.stack([wave * each for each in channels], axis=1) if channels else wave * loudness
     spans = (SpeechSpan(start + 1_000, start + 15_000, 0.9),)
-    by_channel = tuple(spans if each else () for each in channels) or (spans,)
-    return Chunk(index, start, start + 16_000, samples, False, spans, by_channel)
+    spoken = [channel for channel, each in enumerate(channels) if each]
+    turns = tuple(Turn(channel, start, end, spans) for channel in (spoken or [None]))
+    return Chunk(index, start, end, samples, False, spans, turns)
 
 
 def said(text: str, language: str | None = "English", *, is_cut_off: bool = False) -> ChunkText:
@@ -237,7 +239,12 @@ def split(*channels: float) -> tuple[UnfinishedChunks, list[ChunkTask]]:
 
 def test_channels_are_inferred_apart_and_joined_as_they_spoke() -> None:
     chunks, tasks = split(0.3, 0.1)
-    assert [(task.channel, task.chunk.index) for task in tasks] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert [(task.turn.channel, task.chunk.index) for task in tasks] == [
+        (0, 0),
+        (1, 0),
+        (0, 1),
+        (1, 1),
+    ]
     assert [float(task.request.samples.max()) for task in tasks[:2]] == pytest.approx(
         [0.3, 0.1], 0.01
     )
@@ -256,17 +263,10 @@ def test_channels_are_inferred_apart_and_joined_as_they_spoke() -> None:
 def test_a_channel_in_which_nobody_speaks_is_not_inferred() -> None:
     chunks, tasks = split(0.0, 0.3)
 
-    assert [(task.channel, task.number) for task in tasks] == [(1, 1), (1, 3)]
-    outcome = chunks.take(1, said("Alone."), "").outcome
+    assert [(task.turn.channel, task.number) for task in tasks] == [(1, 0), (1, 1)]
+    outcome = chunks.take(0, said("Alone."), "").outcome
     assert outcome is not None
     assert [(segment.text, segment.channel) for segment in outcome.segments] == [("Alone.", 1)]
-
-
-def test_without_speech_detection_every_channel_is_inferred() -> None:
-    chunks = UnfinishedChunks(replace(REQUEST, splits_channels=True), "")
-    chunks.add(replace(chunk(0, channels=(0.3, 0.3)), spans=(), spans_by_channel=()))
-
-    assert [task.channel for task in chunks.next_tasks()] == [0, 1]
 
 
 def test_only_a_chunk_in_one_piece_is_told_while_it_is_written() -> None:

@@ -9,64 +9,67 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.audio import SAMPLE_RATE
+from worker.audio.crosstalk import LEAK_DB
+from worker.audio.lag import lag_between, shifted
 
 Samples = NDArray[np.float32]
-
-DECIDED_AFTER_SAMPLES: Final = 30 * SAMPLE_RATE
-"""The first half minute decides: blocks wait for it, and later ones keep their shape."""
 
 SAME_SOUND: Final = 0.95
 """Correlation from which channels are the same sound, if at unlike gains; lossy codecs leave a copy
 above 0.99, the echo of a call's other side is far below."""
 
+STILL_SAME_SOUND: Final = 0.85
+"""What keeps them so, once they are."""
+
+CALL_LEVEL_DB: Final = 3.0
+"""In a call, one side that talks alone and leaks is no such sound; what both hear is as loud."""
+
 _INAUDIBLE: Final = 2.0**-11
 """Standard deviation, as -66 dBFS: of nothing nothing can be said."""
 
 
-class ChannelChoice:
-    """Blocks (samples, 2) -> the same, or their mean (samples,) where both are the same sound.
-
-    Where nothing can be heard in the first half minute, the channels stay apart: silence costs
-    no inference, a mixed call cannot be told apart again.
-    """
+class ChannelComparison:
+    """Decides chunk by chunk, in order; what it found before tips the balance."""
 
     def __init__(self) -> None:
-        self._waiting: list[Samples] = []
-        self._waiting_samples = 0
         self._are_same: bool | None = None
-
-    def push(self, block: Samples) -> list[Samples]:
-        """Blocks that are decided; none while the beginning is still listened to."""
-        if self._are_same is not None:
-            return [self._chosen(block)]
-        self._waiting.append(block)
-        self._waiting_samples += len(block)
-        return self._decided() if self._waiting_samples >= DECIDED_AFTER_SAMPLES else []
-
-    def finish(self) -> list[Samples]:
-        """The blocks of a recording that ended before."""
-        return self._decided() if self._waiting else []
 
     def __repr__(self) -> str:
         state = {None: "undecided", True: "same", False: "different"}[self._are_same]
-        return f"<ChannelChoice {state}>"
+        return f"<ChannelComparison {state}>"
 
-    def _decided(self) -> list[Samples]:
-        beginning = np.concatenate(self._waiting)[:DECIDED_AFTER_SAMPLES]
-        self._are_same = are_same_sound(beginning)
-        waiting, self._waiting = self._waiting, []
-        return [self._chosen(block) for block in waiting]
+    def are_same(self, samples: Samples) -> bool:
+        """Of one chunk in which somebody speaks, (samples, 2).
 
-    def _chosen(self, block: Samples) -> Samples:
-        return block.mean(axis=1, dtype=np.float32) if self._are_same else block
+        Where a side is inaudible the channels are apart, and nothing is learned: silence costs no
+        inference.
+        """
+        likeness = compared(samples)
+        if likeness is None:
+            return False
+        correlation, level_db = likeness
+        least = STILL_SAME_SOUND if self._are_same else SAME_SOUND
+        most_db = CALL_LEVEL_DB if self._are_same is False else LEAK_DB
+        self._are_same = correlation >= least and level_db < most_db
+        return self._are_same
 
 
-def are_same_sound(samples: Samples) -> bool:
-    """(samples, 2), not none; False where either side is inaudible."""
-    left, right = samples.T.astype(np.float64)
-    loudness = np.std(left), np.std(right)
-    if min(loudness) < _INAUDIBLE:
-        return False
-    covariance = np.mean((left - left.mean()) * (right - right.mean()))
-    return bool(covariance / (loudness[0] * loudness[1]) >= SAME_SOUND)
+def compared(samples: Samples) -> tuple[float, float] | None:
+    """(samples, 2) -> their correlation, at the lag where it is greatest, and the difference of
+    their levels in dB, neither with a sign; None where either side is inaudible."""
+    left, right = samples.T
+    levels = np.std(left, dtype=np.float64), np.std(right, dtype=np.float64)
+    if min(levels) < _INAUDIBLE:
+        return None
+    left, right = left - left.mean(), right - right.mean()
+    late = right.astype(np.float64)
+    early = shifted(left, 0, len(left), lag_between(left, right, 0, len(right)))
+    norm = np.sqrt(np.square(early).sum() * np.square(late).sum())
+    correlation = abs(float(early @ late)) / max(float(norm), 1e-12)
+    return correlation, abs(20 * float(np.log10(levels[0] / levels[1])))
+
+
+def louder(samples: Samples) -> Samples:
+    """(samples, 2) -> (samples,): one channel as it is, as a mix of late copies would ring."""
+    channel = int(np.std(samples, axis=0, dtype=np.float64).argmax())
+    return np.ascontiguousarray(samples[:, channel])

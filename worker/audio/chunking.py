@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.audio import SAMPLE_RATE
+from worker.audio.conversation import Conversation, Turn
 from worker.audio.speech_spans import SpanFinder, merged, spans_within
 from worker.audio.vad import STEP_SAMPLES, STEPS_PER_CALL
 from worker.segments import SpeechSpan
@@ -78,13 +79,13 @@ class Chunk:
     start: int
     end: int
     samples: Samples = field(repr=False)
-    """(samples,), or (samples, channels) where the recording was given so."""
+    """(samples,), or (samples, 2) where channels are told apart in it."""
     is_silent: bool
     """Nobody speaks, or nothing in it can be heard: no inference is needed."""
     spans: tuple[SpeechSpan, ...] = ()
     """Where somebody speaks, in any channel, in order; samples of the recording."""
-    spans_by_channel: tuple[tuple[SpeechSpan, ...], ...] = ()
-    """The same for each channel by itself; one entry where there is one."""
+    turns: tuple[Turn, ...] = ()
+    """What to infer of it, in order; none where it is silent."""
 
 
 class Chunker:
@@ -110,13 +111,14 @@ class Chunker:
         self._lookahead = self._max + self._target // 2
         self._new_detector = new_detector
         self._ears: list[_Ear] = []
+        self._conversation = Conversation()
         self._pending: Samples = np.empty(0, np.float32)
         self._pending_samples = 0
         self._start = 0
         self._index = 0
 
     def push(self, samples: Samples) -> list[Chunk]:
-        """Float32 at 16 kHz, (samples,) or always (samples, channels); the chunks it completes."""
+        """Float32 at 16 kHz, (samples,) or always (samples, 2); the chunks it completes."""
         self._prepare(samples)
         chunks: list[Chunk] = []
         while len(samples):
@@ -224,8 +226,10 @@ class Chunker:
         start, end = self._start, self._start + len(samples)
         by_channel = tuple(spans_within(ear.spans(), start, end) for ear in self._ears)
         spans = tuple(merged(span for spans in by_channel for span in spans))
-        is_mute = is_silent(samples) or (bool(self._ears) and not spans)
-        return Chunk(self._index, start, end, samples, is_mute, spans, by_channel)
+        if is_silent(samples) or (self._ears and not spans):
+            return Chunk(self._index, start, end, samples, True, spans)
+        samples, turns = self._conversation.parted(samples, by_channel, start)
+        return Chunk(self._index, start, end, samples, not turns, spans, turns)
 
 
 class _Ear:

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.audio import SAMPLE_RATE
-from worker.audio.channels import ChannelChoice
 from worker.audio.decode_messages import (
     DEFAULT_LIMITS,
     DESCRIPTION,
@@ -92,7 +91,7 @@ class AudioDecoder:
         """Returns when the first samples are decoded; the caller closes the result.
 
         `track`: which audio stream, counted from 0; None takes the container's best.
-        `splits_channels`: keep two channels apart, unless channels.py finds the same sound in both.
+        `splits_channels`: keep two channels apart.
         Raises UndecodableAudio, DecoderFailed, or OSError where `path` cannot be opened.
         """
         wish = DecodeWish(track, splits_channels)
@@ -200,7 +199,6 @@ class DecodedAudio:
         self._is_finished = False
         self._ready: deque[Samples] = deque()
         self.description = self._read_description()
-        self._choice = ChannelChoice() if self.description.block_channels == 2 else None
 
     def __iter__(self) -> Iterator[Samples]:
         return self
@@ -235,14 +233,12 @@ class DecodedAudio:
         kind, payload = self._receive()
         if kind == SAMPLES:
             block = self._checked(self._shaped(np.frombuffer(payload, dtype=np.float32)))
-            self._ready.extend([block] if self._choice is None else self._choice.push(block))
+            self._ready.append(block)
             return
         self._process.end()
         if kind != END:
             raise self._refusal("crashed", f"frame {kind!r} out of order")
         self._is_finished = True
-        if self._choice is not None:
-            self._ready.extend(self._choice.finish())
 
     def _shaped(self, samples: Samples) -> Samples:
         channels = self.description.block_channels

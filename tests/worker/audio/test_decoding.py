@@ -148,16 +148,6 @@ def test_two_channels_stay_apart_where_wished(decoder: AudioDecoder, upload: Pat
     assert np.abs(samples).max() == pytest.approx(0.5, abs=0.01)
 
 
-def test_equal_channels_are_mixed_as_without_the_wish(decoder: AudioDecoder, upload: Path) -> None:
-    upload.write_bytes(stereo_wav(TWO_SECONDS, TWO_SECONDS, RATE))
-
-    with decoder.open(upload, splits_channels=True) as recording:
-        samples = np.concatenate(list(recording))
-
-    assert samples.shape == pytest.approx(decoded(decoder, upload).shape)
-    assert np.abs(samples - decoded(decoder, upload)).max() < 1e-4
-
-
 @pytest.mark.parametrize("layout", ["mono", "5.1"])
 def test_one_channel_or_more_than_two_are_one_whatever_is_wished(
     decoder: AudioDecoder, upload: Path, layout: str

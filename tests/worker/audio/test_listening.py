@@ -66,8 +66,9 @@ def test_two_people_in_two_channels_are_told_apart() -> None:
 
     (chunk,) = cut(call)
 
-    left, right = chunk.spans_by_channel
-    assert left[-1].end <= len(first.samples) <= right[0].start
+    left, right = chunk.turns
+    assert (left.channel, right.channel) == (0, 1)
+    assert left.spans[-1].end <= len(first.samples) <= right.spans[0].start
 
 
 @speech.needs_human_speech
