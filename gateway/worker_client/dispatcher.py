@@ -17,9 +17,11 @@ from gateway.worker_client.call import Call
 from gateway.worker_client.chunk_file import ChunkFile
 from gateway.worker_client.interface import TranscriptionFailed, TranscriptionRequest
 from gateway.worker_client.lifecycle import WORKER_GRACE, Lifecycle, Start, Stop, Worker
+from gateway.worker_client.live_calls import LiveCall, LiveCalls
 from protocol.control import EngineFinishedWork, StartEngine, StopEngine
 from protocol.failures import FailureCode
 from protocol.limits import UPLOAD_PIECE_BYTES
+from protocol.live import LiveEvent, SessionClosed, SessionFailed, UtteranceDone
 from protocol.transcription import (
     Cancel,
     ChunkDone,
@@ -78,6 +80,7 @@ class Dispatcher:
         self._waiting: deque[Call] = deque()
         self._proven: set[EngineId] = set()
         """Engines that have finished work, one a worker."""
+        self.live = LiveCalls(settings, lifecycle, post, clock, fell_silent=self.engine_fell_silent)
         self._absent_since = self._lonely_since = clock()
         """When an engine was last lost with work, and a worker."""
         self._yielding: set[str] = set()
@@ -139,6 +142,7 @@ class Dispatcher:
         for call in tuple(self._calls.values()):
             self._take_back(call)
             call.end(outcomes.shutting_down())
+        self.live.fail_all(outcomes.shutting_down())
 
     def _take_back(self, call: Call) -> None:
         """Out of the queue, or out of its engine, which is told."""
@@ -153,6 +157,22 @@ class Dispatcher:
         self._take_back(call)
         call.end(failure)
 
+    # --- live sessions ----------------------------------------------------------------------
+
+    def open_session(self, session_id: str) -> LiveCall:
+        """See WorkerClient.open_session."""
+        call = self.live.open(session_id)
+        self.move()
+        return call
+
+    def session_answered(self, engine: EngineId, event: LiveEvent) -> None:
+        """An engine said something of a live session."""
+        if isinstance(event, UtteranceDone):
+            self._note_finished_work(engine)
+        self.live.answered(engine, event)
+        if isinstance(event, SessionClosed | SessionFailed):
+            self.move()
+
     # --- moving -----------------------------------------------------------------------------
 
     def move(self) -> None:
@@ -164,11 +184,13 @@ class Dispatcher:
             pass
         self._make_room()
         beginning = sum(call.may_begin for call in self._waiting)
-        self._act(self._lifecycle.decide(self._clock(), beginning))
+        self.live.move()
+        self._act(self._lifecycle.decide(self._clock(), beginning, self.live.waiting))
         self._fail_hopeless()
 
     def check_deadlines(self) -> None:
         """To be called about every second."""
+        self.live.remind()
         now = self._clock()
         for call in tuple(self._calls.values()):
             if not call.engine:

@@ -4,10 +4,13 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from protocol.failures import FailureCode
 from protocol.transcription import ChunkDone, Final, Partial, Progress
+
+if TYPE_CHECKING:
+    from gateway.worker_client.live_calls import LiveCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,9 @@ class ClientSnapshot:
     """Whether a request sent now would be served: a worker is ready or can be started."""
     reason: str | None
     """Why not, in words for the operator."""
+    live_sessions: int = 0
+    replayed_sessions: int = 0
+    """Live sessions handed to a further engine since the start."""
 
 
 class WorkerClient(Protocol):
@@ -101,6 +107,12 @@ class WorkerClient(Protocol):
         """So much is there by now of an upload that was not whole when `transcribe` began.
 
         Until it is whole, its request waits behind others, and has no answer for want of an engine.
+        """
+        ...
+
+    def open_session(self, session_id: str) -> "LiveCall":
+        """A place for a live session in whatever engine there is, until LiveCall.close. Starts an
+        engine where none runs, and keeps it. Raises TranscriptionFailed where there are too many.
         """
         ...
 

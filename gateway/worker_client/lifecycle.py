@@ -45,6 +45,10 @@ class Engine:
     last_busy: float = 0.0
     is_ending: bool = False
     """It has said so itself."""
+    sessions: set[str] = field(default_factory=set)
+    """Live sessions it holds; they take no places of requests."""
+    has_died: bool = False
+    """Its process is known to have ended."""
 
     @property
     def free(self) -> int:
@@ -81,9 +85,14 @@ class Worker:
     @property
     def free(self) -> int:
         """How many more requests its engine takes now."""
-        if self.engine is None or self.stop_sent is not None:
-            return 0
-        return 0 if self.state is EngineState.STOPPING else self.engine.free
+        return self.engine.free if self.engine is not None and self.takes_work else 0
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether its engine is there and stays."""
+        if self.engine is None or self.engine.is_ending or self.stop_sent is not None:
+            return False
+        return self.state is not EngineState.STOPPING
 
     def is_coming_up(self, now: float) -> bool:
         """Whether an engine will soon be there without asking anybody."""
@@ -169,6 +178,7 @@ class Lifecycle:
         if worker.stop_sent is not None and _has_ended(status, worker.stop_sent):
             worker.stop_sent = None
         if worker.engine is not None and _has_ended(status, worker.engine.hello.epoch):
+            worker.engine.has_died = True
             return self._drop_engine(worker, now)
         return set()
 
@@ -184,6 +194,7 @@ class Lifecycle:
         worker.asked_at = None
         if before is None:
             return Joined(frozenset(), is_same_engine=False)
+        before.has_died = before.hello.epoch != hello.epoch
         return Joined(frozenset(before.running), before.hello.epoch == hello.epoch)
 
     def engine_left(self, worker_id: str, epoch: int, now: float) -> set[str]:
@@ -210,6 +221,26 @@ class Lifecycle:
             engine.suspect = request_id
         return engine
 
+    def quietest(self) -> Worker | None:
+        """The worker whose engine takes the next live session: that with the fewest."""
+        takers = [
+            (len(worker.engine.sessions), number, worker)
+            for number, worker in enumerate(self._workers.values())
+            if worker.takes_work and worker.engine is not None
+        ]
+        return min(takers)[2] if takers else None
+
+    def hold(self, worker: Worker, session_id: str) -> Engine:
+        """Note that this worker's engine now holds the live session."""
+        assert worker.engine is not None
+        worker.engine.sessions.add(session_id)
+        return worker.engine
+
+    def released(self, engine: Engine, session_id: str, now: float) -> None:
+        """An engine holds this live session no longer."""
+        engine.sessions.discard(session_id)
+        engine.last_busy = now
+
     def cleared(self, worker_id: str, request_id: str) -> None:
         """A request has shown itself harmless."""
         worker = self._workers.get(worker_id)
@@ -230,11 +261,14 @@ class Lifecycle:
         if worker and worker.engine and worker.engine.hello.epoch == epoch:
             worker.engine.is_ending = True
 
-    def decide(self, now: float, waiting: int) -> list[Start | Stop]:
-        """What to ask of supervisors now; asking is noted, so it is not asked twice."""
+    def decide(self, now: float, waiting: int, waiting_sessions: int = 0) -> list[Start | Stop]:
+        """What to ask of supervisors now; asking is noted, so it is not asked twice. Sessions wait
+        only where no engine takes any."""
         actions: list[Start | Stop] = []
-        if waiting > sum(worker.free for worker in self._workers.values()) or self._is_crowded:
+        lacks_places = waiting > sum(worker.free for worker in self._workers.values())
+        if lacks_places or waiting_sessions or self._is_crowded:
             actions += self._start_one(now)
+        waiting += waiting_sessions
         self._is_crowded = False
         for worker in self._workers.values():
             if not worker.is_supervised:
@@ -289,7 +323,8 @@ class Lifecycle:
                 worker.state is EngineState.READY and now - worker.unlinked_since >= LINK_GRACE
             )
             return worker.status.epoch if is_lost and worker.status else None
-        is_idle = not (engine.running or waiting or self.expected) and self._idle_timeout > 0
+        is_wanted = engine.running or engine.sessions or waiting or self.expected
+        is_idle = not is_wanted and self._idle_timeout > 0
         if is_idle and now - engine.last_busy >= self._idle_timeout:
             return engine.hello.epoch
         return None

@@ -23,6 +23,7 @@ from gateway.worker_client.interface import (
     WorkerSnapshot,
 )
 from gateway.worker_client.lifecycle import Lifecycle, Worker
+from gateway.worker_client.live_calls import LiveCall
 from gateway.worker_client.peers import SILENCE_LIMIT, Peers
 from gateway.worker_client.router import Router
 from protocol import sockets
@@ -36,6 +37,7 @@ from protocol.control import (
     Welcome,
 )
 from protocol.limits import HEARTBEAT_INTERVAL
+from protocol.live import LiveEvent
 from protocol.transcription import ChunkDone, Failed, Final, Hello, Partial, Progress, PullUpload
 
 if TYPE_CHECKING:
@@ -146,6 +148,10 @@ class WorkerLink:
         """See WorkerClient.upload_grew."""
         self._dispatcher.upload_grew(request_id, upload_bytes, is_whole=is_whole)
 
+    def open_session(self, session_id: str) -> LiveCall:
+        """See WorkerClient.open_session."""
+        return self._dispatcher.open_session(session_id)
+
     @contextmanager
     def expecting(self) -> Iterator[None]:
         """See WorkerClient.expecting."""
@@ -164,6 +170,8 @@ class WorkerLink:
         return ClientSnapshot(
             workers=workers,
             waiting_requests=self._dispatcher.waiting_calls,
+            live_sessions=len(self._dispatcher.live),
+            replayed_sessions=self._dispatcher.live.replays,
             can_serve=reason is None,
             reason=reason,
         )
@@ -291,6 +299,8 @@ class WorkerLink:
             self._dispatcher.upload_wanted(engine, message)
         elif isinstance(message, Progress | Partial | ChunkDone | Final | Failed):
             self._dispatcher.answered(engine, message)
+        elif isinstance(message, LiveEvent):
+            self._dispatcher.session_answered(engine, message)
         elif not isinstance(message, Heartbeat):
             logger.warning("unexpected %s on the work link", type(message).__name__)
 

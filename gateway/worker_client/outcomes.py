@@ -55,6 +55,18 @@ def poison() -> TranscriptionFailed:
     return TranscriptionFailed(FailureCode.WORKER_FAILED, text)
 
 
+def too_many_sessions() -> TranscriptionFailed:
+    """MAX_LIVE_SESSIONS are open."""
+    text = "Too many live sessions are open. Try again in a moment."
+    return TranscriptionFailed(FailureCode.QUEUE_FULL, text, retry_after=RETRY_AFTER)
+
+
+def poison_session() -> TranscriptionFailed:
+    """Engines died under a live session, again and again at the same place."""
+    text = "The speech engine ended several times during this session. Open a new one."
+    return TranscriptionFailed(FailureCode.WORKER_FAILED, text)
+
+
 def unavailable(reason: str, retry_after: float | None = None) -> TranscriptionFailed:
     """No engine is there, and none will be in time."""
     text = f"Speech recognition is not available: {reason.rstrip('.')}."
