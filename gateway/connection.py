@@ -35,6 +35,8 @@ REFUSED_BEYOND_LIMIT = 100
 class OtherConnection(Protocol):
     """What a connection was handed over to."""
 
+    transport: asyncio.Transport
+
     def shutdown(self) -> None: ...
 
 

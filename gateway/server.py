@@ -107,6 +107,8 @@ class HttpServer:
         self._close_everything()
         if self._connections.connections:
             await _within(CLOSE_TIMEOUT, self._connections.all_closed.wait())
+        for connection in list(self._connections.connections):
+            connection.transport.abort()
 
     def _close_everything(self) -> None:
         """HTTP connections as soon as their request is answered, WebSockets now."""

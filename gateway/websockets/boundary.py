@@ -44,6 +44,8 @@ async def _answer(app: ASGIApp, exchange: "_Exchange", scope: Scope) -> None:
         if scope[DRAINING_KEY].is_set():
             raise shutting_down()
         await app(scope, exchange.receive, exchange.send)
+        if record.status is None:
+            await exchange.end(InternalError(), frames.INTERNAL_ERROR, FAULT)
     except SocketGone:
         record.status = record.status or CLIENT_CLOSED
     except ApiError as error:

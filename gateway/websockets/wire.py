@@ -37,7 +37,7 @@ class Wire(asyncio.BufferedProtocol):
     """Takes the transport over once the handshake is answered."""
 
     def __init__(self, transport: asyncio.Transport, shared: "Connections") -> None:
-        self._transport = transport
+        self.transport = transport
         self._shared = shared
         self.inbox = Inbox(pause=self._pause_reading, resume=self._resume_reading)
         self._reader: FrameReader | None = FrameReader(MAX_MESSAGE_BYTES)
@@ -46,13 +46,13 @@ class Wire(asyncio.BufferedProtocol):
         self._ping_timer = self._loop.call_later(PING_INTERVAL, self.on_ping_interval)
         self._close_timer: asyncio.TimerHandle | None = None
         self._is_sign_of_life_due = False
+        self._unsent_at_ping = 0
         self._unanswered_ping: Ping | None = None
         self._writable = asyncio.Event()
         self._writable.set()
         self._held_bytes = 0
         self.is_closing = False
         """Whether a close frame was sent, or the connection is lost."""
-        self.received_bytes = 0
 
     def __repr__(self) -> str:
         state = "closing" if self.is_closing else "open"
@@ -60,8 +60,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def start(self, early: bytes) -> None:
         """Read on; `early` is what came with the handshake."""
-        _keep_unsent_bytes_here(self._transport)
-        self._transport.set_protocol(self)
+        _keep_unsent_bytes_here(self.transport)
+        self.transport.set_protocol(self)
         if early:
             self._receive(early)
         if not self.inbox.is_paused:
@@ -69,15 +69,15 @@ class Wire(asyncio.BufferedProtocol):
 
     async def send(self, message: str | bytes) -> None:
         """Send one message; returns when the kernel has taken all of it. Raises SocketGone."""
-        if self.is_closing or self._transport.is_closing():
+        if self.is_closing or self.transport.is_closing():
             raise SocketGone("the WebSocket is closed")
         if isinstance(message, str):
             frame = frames.encode_frame(frames.TEXT, message.encode("utf-8"))
         else:
             frame = frames.encode_frame(frames.BINARY, message)
-        self._transport.write(frame)
+        self.transport.write(frame)
         await self._writable.wait()
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             raise SocketGone("the connection was lost")
 
     def close(self, code: int, reason: str = "") -> None:
@@ -106,7 +106,6 @@ class Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._is_sign_of_life_due = False
-        self.received_bytes += nbytes
         if self._reader is not None:
             self._receive(bytes(memoryview(self._shared.receive_buffer)[:nbytes]))
 
@@ -159,7 +158,7 @@ class Wire(asyncio.BufferedProtocol):
         elif isinstance(event, Close):
             if not self.is_closing:
                 self._send_close(event, frames.encode_close_reply(event))
-            self._transport.close()
+            self.transport.close()
 
     def _fail(self, code: int, reason: str) -> None:
         """Close on a client whose bytes are read no more. They are thrown away until it has seen
@@ -168,8 +167,8 @@ class Wire(asyncio.BufferedProtocol):
         self._count_held()
         if not self.is_closing:
             self._send_close(Close(code, reason), frames.encode_close(code, reason))
-        if not self._transport.is_closing():
-            self._transport.write_eof()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
         self._resume_reading()
 
     def _count_held(self) -> None:
@@ -180,13 +179,13 @@ class Wire(asyncio.BufferedProtocol):
         self._held_bytes = held
 
     def _pause_reading(self) -> None:
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if not self._transport.is_closing():
+        if not self.transport.is_closing():
             self._is_sign_of_life_due = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     # Writing.
 
@@ -194,38 +193,40 @@ class Wire(asyncio.BufferedProtocol):
         """At once, or only the latest when the client has read what waits (RFC 6455, 5.5.3)."""
         if self.is_closing:
             return
-        if self._transport.get_write_buffer_size():
+        if self.transport.get_write_buffer_size():
             self._unanswered_ping = ping
         else:
-            self._transport.write(frames.encode_frame(frames.PONG, ping.payload))
+            self.transport.write(frames.encode_frame(frames.PONG, ping.payload))
 
     def _send_close(self, close: Close, frame: bytes) -> None:
         self.is_closing = True
         self._ping_timer.cancel()
         self.inbox.close(close)
-        self._transport.write(frame)
+        self.transport.write(frame)
         self._abort_later()
 
     def _abort_later(self) -> None:
         if self._close_timer is None:
-            self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
+            self._close_timer = self._loop.call_later(CLOSE_TIMEOUT, self.transport.abort)
 
     def on_ping_interval(self) -> None:
         """Send a ping, or end a connection that gave no sign of life since the last one.
 
-        Any byte is one: some clients leave pings unanswered. While the app lets the client wait,
-        nothing is read and nothing can be concluded.
+        Any byte that comes or goes is one: some clients leave pings unanswered. While the app lets
+        the client wait, nothing is read and nothing can be concluded.
         """
-        if self._is_sign_of_life_due and not self.inbox.is_paused:
+        unsent = self.transport.get_write_buffer_size()
+        is_silent = self._is_sign_of_life_due and not unsent < self._unsent_at_ping
+        if is_silent and not self.inbox.is_paused:
             self._send_close(
                 Close(frames.ABNORMAL, ""),
                 frames.encode_close(frames.INTERNAL_ERROR, "The client answered no ping."),
             )
-            self._transport.abort()
+            self.transport.abort()
             return
-        if not self._transport.get_write_buffer_size():
-            self._transport.write(frames.encode_frame(frames.PING, b""))
-        self._is_sign_of_life_due = True
+        if not unsent:
+            self.transport.write(frames.encode_frame(frames.PING, b""))
+        self._is_sign_of_life_due, self._unsent_at_ping = True, unsent
         self._ping_timer = self._loop.call_later(PING_INTERVAL, self.on_ping_interval)
 
 

@@ -167,7 +167,7 @@ async def test_flood_of_pings_is_answered_by_the_latest_where_nobody_reads(
         client.send(0x89, b"last")
         client.send(0x81, b"mark")
 
-        assert open_wire._transport.get_write_buffer_size() <= 200
+        assert open_wire.transport.get_write_buffer_size() <= 200
         answers = [await client.frame()]
         while answers[-1][1] != b"last":
             answers.append(await client.frame())
@@ -266,6 +266,30 @@ async def test_pong_or_any_other_byte_is_a_sign_of_life(tmp_path: Path, sign: by
         assert not open_wire.is_closing
 
 
+async def test_reading_what_waits_is_a_sign_of_life(tmp_path: Path) -> None:
+    written = asyncio.Event()
+
+    async def speak(socket: ClientSocket) -> None:
+        socket.send("x" * 20_000_000)  # more than the kernel's buffers take
+        await asyncio.sleep(0)
+        written.set()
+        await socket.receive()
+
+    async with live_server(tmp_path, speak) as server, raw_client_of(server) as client:
+        await written.wait()
+        (open_wire,) = wires_of(server)
+        for _ in range(3):
+            open_wire.on_ping_interval()
+            waiting = open_wire.transport.get_write_buffer_size()
+            while open_wire.transport.get_write_buffer_size() == waiting:
+                await client.reader.readexactly(100_000)
+            assert 0 < open_wire.transport.get_write_buffer_size() < waiting
+        open_wire.on_ping_interval()
+
+        assert not open_wire.is_closing
+        client.writer.transport.abort()
+
+
 async def test_client_that_must_wait_is_not_taken_for_dead(tmp_path: Path) -> None:
     seen = Seen(may_take=False)
     async with seen_client(tmp_path, seen) as (server, client):
@@ -296,7 +320,7 @@ async def test_client_that_answers_no_close_is_cut_off(
 
 async def test_connections_leave_nothing_behind(tmp_path: Path) -> None:
     async with live_server(tmp_path) as server:
-        for _ in range(100):
+        for _ in range(1000):
             async with raw_client_of(server) as client:
                 client.send(0x81, b"words")
                 assert await client.frame() == (0x81, b"words")
