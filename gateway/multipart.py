@@ -143,6 +143,10 @@ class MultipartReader:
                 f"Everything beside the recording is at most {MAX_OVERHEAD_BYTES} bytes together."
             )
 
+    def form_so_far(self) -> Form:
+        """The fields that are complete; others may follow."""
+        return Form(tuple(self._fields), self._file_name)
+
     def finish(self) -> Form:
         """The form, once the body is over; raises BadRequest where something is missing."""
         if not self._is_complete:

@@ -56,6 +56,15 @@ class SpooledUpload:
         for path in (self.path, self.chunks_path):
             path.unlink(missing_ok=True)
 
+    def delete_chunks(self) -> None:
+        """Remove the finished chunks alone: the recording is to be transcribed anew."""
+        self.chunks_path.unlink(missing_ok=True)
+
+    def head(self, count: int) -> bytes:
+        """As many bytes from the beginning, or what is there of them."""
+        with self.path.open("rb", buffering=0) as file:
+            return file.read(count)
+
     def write(self, content: memoryview) -> None:
         """Append; raises SpoolFull where the disk cannot take it."""
         try:

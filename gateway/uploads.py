@@ -1,6 +1,7 @@
 """Receives one upload: the recording streams to the spool, never whole in memory."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from starlette.datastructures import Headers
@@ -35,9 +36,11 @@ async def receive_form(
     max_file_bytes: int,
     stall_timeout: float,
     file_field: str = FILE_FIELD,
+    watch: Callable[[MultipartReader], None] = lambda reader: None,
 ) -> Form:
     """Read a multipart body, its recording into `upload`, which is closed for reading then.
 
+    `watch` is called after each stretch of the body that is not its last.
     Raises an ApiError for a body that cannot be used and ClientGone for a caller that left.
     """
     headers = Headers(scope=scope)
@@ -48,7 +51,7 @@ async def receive_form(
         max_file_bytes=max_file_bytes,
         file_field=file_field,
     )
-    await _feed(reader, receive, stall_timeout)
+    await _feed(reader, receive, stall_timeout, watch)
     upload.close()
     return reader.finish()
 
@@ -64,7 +67,12 @@ def _check_headers(headers: Headers, max_file_bytes: int) -> None:
         )
 
 
-async def _feed(reader: MultipartReader, receive: Receive, stall_timeout: float) -> None:
+async def _feed(
+    reader: MultipartReader,
+    receive: Receive,
+    stall_timeout: float,
+    watch: Callable[[MultipartReader], None],
+) -> None:
     clock = asyncio.get_running_loop().time
     started = clock()
     received_bytes = 0
@@ -83,6 +91,7 @@ async def _feed(reader: MultipartReader, receive: Receive, stall_timeout: float)
             return
         if is_too_slow(received_bytes, clock() - started):
             raise RequestStalled("The upload arrives too slowly. Send it again.")
+        watch(reader)
 
 
 def is_too_slow(received_bytes: int, seconds: float) -> bool:

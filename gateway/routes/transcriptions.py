@@ -1,17 +1,18 @@
 """POST /v1/audio/transcriptions: one uploaded recording in, its transcript out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
 
 from starlette.types import Receive, Scope, Send
 
 from gateway.boundary import ClientGone, RequestRecord, record_of
 from gateway.context import Gateway
+from gateway.early_start import EarlyStart
 from gateway.errors import ApiError, InternalError, from_failure, queue_full, shutting_down
 from gateway.formats.progress import ProgressEvents
 from gateway.memory import MemoryTrimmer
-from gateway.multipart import FILE_FIELD, Form
+from gateway.multipart import FILE_FIELD, Form, MultipartReader
 from gateway.routes.answering import Answer, PlainAnswer, StreamedAnswer
 from gateway.routes.answers import document_for, events_for, model_headers, request_for
 from gateway.routes.options import TranscriptionOptions, parse_options
@@ -44,16 +45,41 @@ class TranscriptionRoutes:
         answer_to: Callable[[Form], tuple[TranscriptionOptions, Answer]],
     ) -> None:
         """Receive, check by `answer_to`, transcribe, and let its answer answer; the upload is gone
-        before the answer ends.
+        before the answer ends. The work may begin while the upload arrives: `answer_to` is then
+        asked twice, and its first answer is not used.
 
         Raises ApiError, and ClientGone as soon as the caller leaves; the work ends then too.
         """
         record = record_of(scope)
-        async with self.received(scope, receive) as (upload, form):
-            options, answer = answer_to(form)
-            wanted = request_for(options, upload, request_id=record.request_id, owner=record.owner)
-            audio_seconds = await self._transcribe(wanted, answer, record, receive)
+        async with self._uploading() as upload:
+
+            def wanted_by(form: Form) -> tuple[TranscriptionRequest, Answer]:
+                options, answer = answer_to(form)
+                wanted = request_for(
+                    options, upload, request_id=record.request_id, owner=record.owner
+                )
+                return wanted, answer
+
+            async with self._early_start(upload, lambda form: wanted_by(form)[0], record) as early:
+                form = await self._form(scope, receive, upload, watch=early.watch)
+                wanted, answer = wanted_by(form)
+                work = early.outcome(wanted, answer.take)
+                audio_seconds = await self._transcribe(work, answer, receive)
         await answer.finish(audio_seconds)
+
+    def _early_start(
+        self,
+        upload: SpooledUpload,
+        wanted_by: Callable[[Form], TranscriptionRequest],
+        record: RequestRecord,
+    ) -> EarlyStart:
+        return EarlyStart(
+            upload,
+            self._gateway.worker_client,
+            wanted_by,
+            lambda wanted, take: self.outcome(wanted, take, record),
+            begin_bytes=self._gateway.settings.early_start_bytes,
+        )
 
     @asynccontextmanager
     async def received(
@@ -68,19 +94,35 @@ class TranscriptionRoutes:
 
         `through` makes what takes the recording to the spool. Raises ApiError and ClientGone.
         """
+        async with self._uploading() as upload:
+            yield upload, await self._form(scope, receive, through(upload), file_field=file_field)
+
+    @asynccontextmanager
+    async def _uploading(self) -> AsyncIterator[SpooledUpload]:
         self._refuse_early()
-        settings = self._gateway.settings
         with self._memory.upload(), self._gateway.worker_client.expecting():
             async with self._gateway.spool.new_upload() as upload:
-                form = await receive_form(
-                    scope,
-                    receive,
-                    through(upload),
-                    max_file_bytes=settings.max_upload_bytes,
-                    stall_timeout=settings.body_timeout,
-                    file_field=file_field,
-                )
-                yield upload, form
+                yield upload
+
+    async def _form(
+        self,
+        scope: Scope,
+        receive: Receive,
+        sink: FileSink,
+        *,
+        file_field: str = FILE_FIELD,
+        watch: Callable[[MultipartReader], None] = lambda reader: None,
+    ) -> Form:
+        settings = self._gateway.settings
+        return await receive_form(
+            scope,
+            receive,
+            sink,
+            max_file_bytes=settings.max_upload_bytes,
+            stall_timeout=settings.body_timeout,
+            file_field=file_field,
+            watch=watch,
+        )
 
     def _refuse_early(self) -> None:
         """Refuse before the body is read what would be refused after it."""
@@ -101,14 +143,13 @@ class TranscriptionRoutes:
 
     async def _transcribe(
         self,
-        wanted: TranscriptionRequest,
+        work: Coroutine[None, None, float | ApiError],
         answer: Answer,
-        record: RequestRecord,
         receive: Receive,
     ) -> float:
         """Give the answer all it is made of; returns the recording's length in seconds."""
         try:
-            outcome = await self._outcome_unless_gone(wanted, answer, record, receive)
+            outcome = await self._outcome_unless_gone(work, answer, receive)
         except Exception:
             await answer.fail(InternalError())
             raise
@@ -119,13 +160,12 @@ class TranscriptionRoutes:
 
     async def _outcome_unless_gone(
         self,
-        wanted: TranscriptionRequest,
+        work: Coroutine[None, None, float | ApiError],
         answer: Answer,
-        record: RequestRecord,
         receive: Receive,
     ) -> float | ApiError:
         async with asyncio.TaskGroup() as tasks:
-            working = tasks.create_task(self.outcome(wanted, answer.take, record))
+            working = tasks.create_task(work)
             leaving = tasks.create_task(wait_for_disconnect(receive))
             awake = tasks.create_task(answer.keep_awake())
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
