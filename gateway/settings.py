@@ -137,6 +137,12 @@ class Settings:
     """So much of a recording is there when work on it begins; 0 waits until all of it is."""
     max_waiting_requests: int = setting("MAX_WAITING_REQUESTS", 256, whole_number(1, 100_000))
     """More are refused with 503."""
+    max_live_sessions: int = setting("MAX_LIVE_SESSIONS", 64, whole_number(1, 100_000))
+    """More WebSockets are refused with 503."""
+    live_buffer_bytes: int = setting("LIVE_BUFFER_BYTES", 64 * 1024**2, byte_count)
+    """Audio kept of a live session that no engine has acknowledged; then its client must wait."""
+    live_buffers_bytes: int = setting("LIVE_BUFFERS_BYTES", 1024**3, byte_count)
+    """Of all of them; then each has its share."""
     max_connections: int = setting("MAX_CONNECTIONS", 2000, whole_number(1, 100_000))
     """More open connections are answered 503."""
     header_timeout: float = setting("HEADER_TIMEOUT", 10.0, number(0.05, FOREVER))
