@@ -48,6 +48,8 @@ class _Onset:
 
     start: int
     end: int
+    expected_samples: float = 0.0
+    """Of speech: its steps, each by its probability."""
 
 
 @dataclass(slots=True)
@@ -205,12 +207,13 @@ class Endpointer:
             if probability < self._rules.threshold:
                 return []
             onset = self._onset = _Onset(self._position - STEP_SAMPLES, self._position)
-        elif probability >= self._quiet_below:
+        if probability >= self._quiet_below:
             onset.end = self._position
+            onset.expected_samples += probability * STEP_SAMPLES
         elif self._position - onset.end >= MIN_PAUSE_SAMPLES:
             self._onset = None
             return []
-        if onset.end - onset.start < self._rules.min_speech_ms * _SAMPLES_PER_MS:
+        if onset.expected_samples < self._rules.min_speech_ms * _SAMPLES_PER_MS:
             return []
         self._utterance = _Utterance(self._start_now())
         self._onset = None

@@ -13,8 +13,9 @@ class EndpointRules:
     """Kept before the first step of speech; at least 100."""
     silence_duration_ms: int = 500
     """Silence that ends an utterance; in steps of 32, at least one."""
-    min_speech_ms: int = 150
-    """Less is a click or a key of a telephone, and starts no utterance."""
+    min_speech_ms: int = 110
+    """Less is a click or a tone that begins, and starts no utterance. Each step of 32 counts with
+    its probability, so four sure ones are enough, or seven doubtful ones."""
     max_utterance_seconds: float = 30.0
     """Longer utterances are cut where they are quietest."""
     is_manual: bool = False

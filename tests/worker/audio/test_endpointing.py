@@ -76,15 +76,22 @@ def test_an_utterance_starts_before_its_speech_and_ends_behind_it() -> None:
 def test_speech_is_announced_once_it_is_long_enough() -> None:
     listener = Listener()
 
-    assert listener.hear(SPEAKING, 4) == []
+    assert listener.hear(SPEAKING, 3) == []
     assert listener.hear(SPEAKING, 1) == [SpeechStarted(0)]
 
 
 def test_a_click_starts_nothing() -> None:
-    listener = speaking(steps=4)
+    listener = speaking(steps=3)
     listener.hear(SILENT, 40)
 
     assert listener.events == []
+
+
+def test_doubtful_speech_has_to_last_longer() -> None:
+    listener = Listener()
+
+    assert listener.hear(0.55, 6) == []
+    assert listener.hear(0.55, 1) == [SpeechStarted(0)]
 
 
 def test_syllables_with_a_short_gap_add_up() -> None:
@@ -257,10 +264,10 @@ def test_packets_that_were_only_late_take_a_pause_back() -> None:
 
 
 def test_a_click_before_a_hole_does_not_add_to_what_comes_after() -> None:
-    listener = speaking(steps=4)
+    listener = speaking(steps=3)
     listener.endpointer.idle(1.0)
 
-    assert listener.hear(SPEAKING, 4) == []
+    assert listener.hear(SPEAKING, 3) == []
 
 
 def test_a_commit_closes_what_is_open_up_to_the_last_sample_received() -> None:
@@ -290,7 +297,7 @@ def test_a_commit_takes_what_was_kept_although_nobody_spoke() -> None:
 
 
 def test_a_commit_takes_a_word_too_short_to_be_announced() -> None:
-    listener = speaking(steps=4)
+    listener = speaking(steps=3)
 
     ended = listener.endpointer.commit(listener.endpointer.position)
 
