@@ -88,10 +88,7 @@ class LiveVad:
         that became complete, in the order given. What is said of a stream does not depend on its
         packets, and but for rounding not on the other streams."""
         steps = [_complete_steps(stream, samples) for stream, samples in heard]
-        judged = [
-            JudgedSteps(np.empty(len(each), np.float32), np.empty(len(each), np.float32))
-            for each in steps
-        ]
+        judged = [JudgedSteps(*np.empty((2, len(each)), np.float32)) for each in steps]
         # Each stream's steps follow each other, so round by round those that have one more.
         for step in range(max(map(len, steps), default=0)):
             due = [index for index, each in enumerate(steps) if step < len(each)]
@@ -99,7 +96,7 @@ class LiveVad:
                 batch = due[first : first + MAX_BATCH]
                 streams = [heard[index][0] for index in batch]
                 heard_steps, levels = _raised(
-                    streams, np.stack([steps[index][step] for index in batch])
+                    streams, np.array([steps[index][step] for index in batch])
                 )
                 probabilities = self._infer(streams, heard_steps)
                 for place, index in enumerate(batch):
@@ -112,9 +109,10 @@ class LiveVad:
 
     def _infer(self, streams: list[LiveVoiceActivity], steps: Samples) -> Samples:
         """One step, with its context, of each stream: (streams, 576) -> (streams,)."""
-        states = np.stack([stream.state for stream in streams], axis=1)
+        states = np.array([stream.state for stream in streams]).swapaxes(0, 1)
         probabilities, states = self._session.run(
-            None, {"input": steps, "state": states, "sr": self._rate}
+            None,
+            {"input": steps, "state": np.ascontiguousarray(states), "sr": self._rate},
         )
         for index, stream in enumerate(streams):
             stream.state = states[:, index].copy()
@@ -122,28 +120,22 @@ class LiveVad:
         return found
 
 
-def _complete_steps(stream: LiveVoiceActivity, samples: Samples) -> Samples:
-    """(steps, 576), and the rest kept for the next call."""
+def _complete_steps(stream: LiveVoiceActivity, samples: Samples) -> list[Samples]:
+    """Each with its context, (576,); the rest is kept for the next call."""
     heard = np.concatenate([stream.heard, samples])
-    count = (len(heard) - CONTEXT_SAMPLES) // STEP_SAMPLES
-    stream.heard = heard[count * STEP_SAMPLES :].copy()
-    if not count:
-        return np.empty((0, CONTEXT_SAMPLES + STEP_SAMPLES), np.float32)
-    return np.lib.stride_tricks.sliding_window_view(
-        heard[: CONTEXT_SAMPLES + count * STEP_SAMPLES], CONTEXT_SAMPLES + STEP_SAMPLES
-    )[::STEP_SAMPLES]
+    whole = (len(heard) - CONTEXT_SAMPLES) // STEP_SAMPLES * STEP_SAMPLES
+    stream.heard = heard[whole:].copy() if whole else heard
+    return [
+        heard[start : start + CONTEXT_SAMPLES + STEP_SAMPLES]
+        for start in range(0, whole, STEP_SAMPLES)
+    ]
 
 
 def _raised(streams: list[LiveVoiceActivity], steps: Samples) -> tuple[Samples, Samples]:
     """One step of each stream -> without offset, as loud as the network needs it; and levels."""
     means = np.mean(steps[:, CONTEXT_SAMPLES:], axis=1)
-    before = np.array(
-        [
-            mean if stream.offset is None else stream.offset
-            for stream, mean in zip(streams, means, strict=True)
-        ],
-        np.float32,
-    )
+    before = np.array([stream.offset for stream in streams], np.float32)  # None becomes NaN
+    before = np.where(np.isnan(before), means, before)
     offsets = before + _OFFSET_SHARE * (means - before)
     centred = steps - offsets[:, None]
     levels = 10 * np.log10(np.mean(centred[:, CONTEXT_SAMPLES:] ** 2, axis=1) + _QUIETEST)
