@@ -27,3 +27,10 @@ def output_token_limit(samples: int) -> int:
     """Most tokens a chunk of so many samples may generate; a model in a loop ends here."""
     seconds = samples / SAMPLE_RATE
     return max(LEAST_TOKENS, PREAMBLE_TOKENS + math.ceil(TOKENS_PER_SECOND * seconds))
+
+
+def new_token_limit(limit: int, said: int, most_new: int | None) -> int:
+    """Most tokens to generate beyond those said already, where the whole output has that limit:
+    one at least, and no more than the caller wants."""
+    room = max(1, limit - said)
+    return room if most_new is None else max(1, min(room, most_new))

@@ -45,10 +45,11 @@ class MelStream:
             raise ValueError(f"{len(samples)} samples after {self.samples}")
         if self.windows and len(samples) == self.samples:
             return
-        padding = max(0, LEAST_SAMPLES - len(samples))
-        levels = self._log_mel.levels(
-            torch.nn.functional.pad(samples, (0, padding)), self._final_frames
-        )
+        padded = torch.nn.functional.pad(samples, (0, max(0, LEAST_SAMPLES - len(samples))))
+        if frame_count(len(padded)) == self._final_frames:  # too few more for another
+            self.samples = len(samples)
+            return
+        levels = self._log_mel.levels(padded, self._final_frames)
         final = self._final_count(len(samples))
         settled = levels[: final - self._final_frames]
         if len(settled):

@@ -29,6 +29,7 @@ from worker.engine.interface import (
     LoadProgress,
     ReportProgress,
 )
+from worker.engine.limits import new_token_limit
 from worker.engine.progress import Progress, Verdict
 from worker.engine.rows import DecodeRow, TokenRun
 from worker.engine.utterances import UTTERANCES_KEPT, Utterance, UtteranceStep
@@ -207,9 +208,7 @@ class NativeEngine:
         """What a chunk is before anything of it has run."""
         prompt = self._model.prompt(chunk)
         said = len(chunk.prefix)
-        most_new = max(1, prompt.max_new_tokens - said)
-        if chunk.most_new_tokens is not None:
-            most_new = min(most_new, chunk.most_new_tokens)
+        most_new = new_token_limit(prompt.max_new_tokens, said, chunk.most_new_tokens)
         utterance, step = self._step_of_utterance(chunk, prompt)
         sequence = ScheduledSequence(
             key=key,

@@ -158,10 +158,12 @@ class NativeModel:
         return utterance.begin(samples, prompt.token_ids[: prompt.audio_start])
 
     def roomy_tokens(self, chunk: ChunkRequest, prompt: Prompt) -> int:
-        """KV rows that the utterance may need in the steps that follow: for some seconds more, up
-        to the longest chunk."""
+        """KV rows that the utterance may need in the steps that follow: for some seconds more, as a
+        rule up to the longest chunk."""
         samples = max(len(chunk.samples), LEAST_SAMPLES)
-        later = max(samples, min(samples + HEADROOM_SECONDS * SAMPLE_RATE, self._most_samples))
+        later = samples + HEADROOM_SECONDS * SAMPLE_RATE
+        if samples < self._most_samples:
+            later = min(later, self._most_samples)
         audio_tokens = self._config.audio.audio_tokens(frame_count(later))
         text_tokens = len(prompt.token_ids) - prompt.audio_tokens
         return text_tokens + audio_tokens + output_token_limit(later)
@@ -271,8 +273,8 @@ class NativeModel:
         if chunk > self._config.text.max_positions:
             raise EngineFailure(
                 "unsupported_model",
-                f"The longest chunk ({samples / SAMPLE_RATE:.0f} s) needs more tokens than the model"
-                " has positions for. Lower MAX_CHUNK_SECONDS.",
+                f"The longest chunk ({samples / SAMPLE_RATE:.0f} s) needs more tokens than the"
+                " model has positions for. Lower MAX_CHUNK_SECONDS.",
             )
         return plan_memory(
             self._config,

@@ -29,7 +29,7 @@ from worker.engine.interface import (
     EngineSettings,
     ReportProgress,
 )
-from worker.engine.limits import LEAST_SAMPLES, output_token_limit
+from worker.engine.limits import LEAST_SAMPLES, new_token_limit, output_token_limit
 from worker.engine.official_weights import load_model
 from worker.engine.prompt import CONTEXT_TOKENS, Prompter
 from worker.engine.recovery import answer_each
@@ -125,16 +125,14 @@ class TransformersModel:
                 for chunk, tokens in zip(chunks, audio, strict=True)
             ]
             control = StepControl(
-                [
-                    Row(output_token_limit(len(chunk.samples)), chunk.temperature)
-                    for chunk in chunks
-                ],
+                [Row(_new_token_limit(chunk), chunk.temperature) for chunk in chunks],
                 end_token_id=self._end_token_ids[0],
                 device=self._device,
                 on_step=on_step,
             )
             with self._heard_in_each_layer(control):
-                generated = self._generate(prompts, audio, control).tolist()
+                begun = [[*p, *c.prefix] for p, c in zip(prompts, chunks, strict=True)]
+                generated = self._generate(begun, audio, control).tolist()
         return [
             _broken_scores() if broken else self._chunk_text(chunk, prompt, len(tokens), row)
             for chunk, prompt, tokens, row, broken in zip(
@@ -145,8 +143,9 @@ class TransformersModel:
     def _chunk_text(
         self, chunk: ChunkRequest, prompt: Sequence[int], audio_tokens: int, row: Sequence[int]
     ) -> ChunkText:
-        limit = output_token_limit(len(chunk.samples))
-        output = output_tokens(row, limit=limit, end_ids=self._end_token_ids)
+        limit = _new_token_limit(chunk)
+        generated = output_tokens(row, limit=limit, end_ids=self._end_token_ids)
+        output = [*chunk.prefix, *generated]
         parsed = parse_model_output(self._prompter.detokenize(output), chunk.language)
         return ChunkText(
             language=parsed.language,
@@ -154,7 +153,7 @@ class TransformersModel:
             prompt_tokens=len(prompt),
             audio_tokens=audio_tokens,
             output_tokens=len(output),
-            is_cut_off=len(output) >= limit,
+            is_cut_off=len(generated) >= limit,
             token_ids=tuple(output),
         )
 
@@ -260,6 +259,11 @@ class TransformersModel:
         return placement.chunks_that_fit(
             placement.free_bytes(self._device), cache_bytes_per_token * tokens
         )
+
+
+def _new_token_limit(chunk: ChunkRequest) -> int:
+    limit = output_token_limit(len(chunk.samples))
+    return new_token_limit(limit, len(chunk.prefix), chunk.most_new_tokens)
 
 
 def _feature_extractor(checkpoint: Checkpoint) -> Any:

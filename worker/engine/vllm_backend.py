@@ -27,7 +27,7 @@ from worker.engine.interface import (
     LoadProgress,
     ReportProgress,
 )
-from worker.engine.limits import LEAST_SAMPLES, output_token_limit
+from worker.engine.limits import LEAST_SAMPLES, new_token_limit, output_token_limit
 from worker.engine.prompt import Prompter
 from worker.engine.recovery import answer_each
 from worker.text.model_output import parse_model_output
@@ -118,7 +118,7 @@ class OfficialVllmEngine:
             audio_tokens=1, context=chunk.context, language=chunk.language
         )
         return {
-            "prompt_token_ids": token_ids,
+            "prompt_token_ids": [*token_ids, *chunk.prefix],
             "multi_modal_data": {"audio": [_padded(chunk)]},
         }
 
@@ -127,7 +127,7 @@ class OfficialVllmEngine:
 
         return SamplingParams(
             temperature=chunk.temperature,
-            max_tokens=output_token_limit(len(chunk.samples)),
+            max_tokens=_new_token_limit(chunk),
             stop_token_ids=list(self._end_token_ids),
             detokenize=False,
         )
@@ -137,17 +137,23 @@ class OfficialVllmEngine:
         generated = [
             token for token in output.outputs[0].token_ids if token not in self._end_token_ids
         ]
-        parsed = parse_model_output(prompter.detokenize(generated), chunk.language)
+        said = [*chunk.prefix, *generated]
+        parsed = parse_model_output(prompter.detokenize(said), chunk.language)
         prompt = list(output.prompt_token_ids)
         return ChunkText(
             language=parsed.language,
             text=parsed.text,
-            prompt_tokens=len(prompt),
+            prompt_tokens=len(prompt) - len(chunk.prefix),
             audio_tokens=prompt.count(prompter.audio_token_id),
-            output_tokens=len(generated),
-            is_cut_off=len(generated) >= output_token_limit(len(chunk.samples)),
-            token_ids=tuple(generated),
+            output_tokens=len(said),
+            is_cut_off=len(generated) >= _new_token_limit(chunk),
+            token_ids=tuple(said),
         )
+
+
+def _new_token_limit(chunk: ChunkRequest) -> int:
+    limit = output_token_limit(len(chunk.samples))
+    return new_token_limit(limit, len(chunk.prefix), chunk.most_new_tokens)
 
 
 def _import_package() -> Any:
