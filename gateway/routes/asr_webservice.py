@@ -35,12 +35,12 @@ from gateway.routes.options import (
 from gateway.routes.transcriptions import TranscriptionRoutes
 from gateway.routes.translations import TARGET, TranslationRoutes
 from gateway.shared_runs import CallerLeft, SharedRuns
-from gateway.translation.early_check import EarlyCheck
 from gateway.uploads import wait_for_disconnect
 from gateway.worker_client.interface import TranscriptionRequest
 from protocol.transcription import ChunkDone, Partial, Progress
 
 if TYPE_CHECKING:
+    from gateway.translation.early_check import EarlyCheck
     from gateway.translation.translator import Translator
 
 FILE_FIELD = "audio_file"
@@ -160,6 +160,8 @@ class AsrWebserviceRoutes:
         record: RequestRecord,
     ) -> Pieces:
         """Raises ApiError."""
+        from gateway.translation.early_check import EarlyCheck
+
         document = translated_document_for(wish)
         early_check = EarlyCheck(translator, TARGET)
         audio_seconds = await self._heard(wanted, document, record, early_check)
@@ -173,7 +175,7 @@ class AsrWebserviceRoutes:
         wanted: TranscriptionRequest,
         document: Document | Translated,
         record: RequestRecord,
-        early_check: EarlyCheck | None = None,
+        early_check: "EarlyCheck | None" = None,
     ) -> float:
         async def take(message: ChunkDone | Partial | Progress) -> None:
             if isinstance(message, ChunkDone):

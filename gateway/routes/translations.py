@@ -20,7 +20,6 @@ from gateway.routes.answering import Answer, PlainAnswer
 from gateway.routes.answers import SUBTITLE_TYPES, model_headers
 from gateway.routes.options import TranscriptionOptions, parse_options
 from gateway.routes.transcriptions import TranscriptionRoutes
-from gateway.translation.early_check import EarlyCheck
 from gateway.uploads import wait_for_disconnect
 from protocol.languages import UnknownLanguage, parse_language
 from protocol.transcription import ChunkDone, Partial, Progress
@@ -99,6 +98,8 @@ class TranslatedAnswer:
         language: str,
         receive: Receive,
     ) -> None:
+        from gateway.translation.early_check import EarlyCheck
+
         self._answer = answer
         self._early_check = EarlyCheck(translator, language)
         self._document = document
