@@ -21,7 +21,7 @@ class Rule(StrEnum):
     TOO_LONG = "longer than max_duration"
     EMPTY = "without text"
     TOO_MANY_LINES = "more than max_lines"
-    LINE_TOO_WIDE = "a line of several words is wider than max_line_chars"
+    LINE_TOO_WIDE = "a line is wider than max_line_chars"
     TOO_SHORT = "shorter than min_duration"
     TOO_FAST = "faster than reading_speed"
     NO_GAP = "closer than gap to the one before it"
@@ -65,6 +65,5 @@ def _of_one(cue: Cue, rules: CueRules) -> Iterator[Rule]:
         yield Rule.EMPTY
     if len(cue.lines) > rules.max_lines:
         yield Rule.TOO_MANY_LINES
-    whole_words = {word.text for word in cue.words}
-    if any(columns(line) > rules.max_line_chars and line not in whole_words for line in cue.lines):
+    if any(columns(line) > rules.max_line_chars for line in cue.lines):
         yield Rule.LINE_TOO_WIDE

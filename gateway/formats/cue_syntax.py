@@ -6,7 +6,8 @@ Pure. Small word lists instead of a parser: they know where a break hurts most.
 from collections.abc import Sequence
 from itertools import pairwise
 
-from gateway.formats.cue_words import OPENING, Unit, is_unspaced
+from gateway.formats.cue_words import OPENING, Unit
+from protocol.scripts import is_unspaced
 
 SENTENCE = 0.0
 CLAUSE = 0.5
@@ -74,6 +75,9 @@ _PARTICLES = {
     "Cantonese": frozenset("嘅咗緊啦喎呀㗎們的地得了着過吧啊"),
 }
 
+_PREFIXES = frozenset("おご御")
+"""Of Japanese: what makes the word behind them polite."""
+
 
 class Syntax:
     """What is known of one language; an unknown one is parted by punctuation alone."""
@@ -97,11 +101,14 @@ class Syntax:
         last = text[-1]
         if last in _QUOTES:
             last = text.rstrip(_QUOTES)[-1:]
+        is_unspaced_joint = is_unspaced(last or " ") or is_unspaced(right.text[0])
+        if not (right.follows_space or is_unspaced_joint):
+            return CLINGING  # inside a word that is longer than a line
         if last in _SENTENCE_END and last:
             return SENTENCE if self._ends_sentence(text, right.text) else CLINGING
         if last in _CLAUSE_END and last:
             return CLAUSE
-        if is_unspaced(last or " ") or is_unspaced(right.text[0]):
+        if is_unspaced_joint:
             return self._cost_between_characters(left, right)
         return self._cost_between_words(text, right.text)
 
@@ -141,6 +148,8 @@ def _cost_between_kana(before: str, after: str, is_particle: bool) -> float:
     if _is_hiragana(after):
         # Particles also occur inside words, these three least.
         return PLAIN if before in "はがを" else CLINGING - 0.4
+    if before in _PREFIXES:
+        return CLINGING
     if _is_hiragana(before):
         return PLAIN - 0.5 if is_particle else PLAIN
     return CLINGING if _is_katakana(before) == _is_katakana(after) else PLAIN + 0.5

@@ -3,12 +3,13 @@
 Pure. Times are whole milliseconds of the recording here.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
-from gateway.formats.display_width import columns, is_zero_width
-from gateway.formats.transcripts import UNSPACED, needs_space
+from gateway.formats.display_width import columns, grapheme_edges, is_zero_width
+from gateway.formats.transcripts import needs_space
+from protocol.scripts import is_unspaced
 from protocol.transcription import Segment, Word
 
 SAMPLES_PER_MS = 16
@@ -21,7 +22,6 @@ CLOSING = frozenset(
 )
 OPENING = frozenset("（〔［｛〈《「『【〘〖〝‘“„«‹([{¿¡$£¥€￥＄#＃｢เแโใไ")
 _SPOKEN = frozenset("ーヽヾゝゞ々ๆฯะาำๅเแโใไ")
-_UNSPACED_EDGES = [edge for first, last in UNSPACED for edge in (first, last + 1)]
 
 
 class Unit(NamedTuple):
@@ -36,7 +36,7 @@ class Unit(NamedTuple):
 
 
 def units_of(segment: Segment, max_columns: int) -> list[Unit]:
-    """All of the segment's text, in order. Only what may not be broken is wider than max_columns.
+    """All of the segment's text, in order, each at most max_columns wide: longer words are cut.
 
     Times are those of the segment's words; what has none is spread over the time between.
     """
@@ -46,7 +46,8 @@ def units_of(segment: Segment, max_columns: int) -> list[Unit]:
     extents = [
         extent
         for token in _tokens(text)
-        for extent in _broken(text, token, inner_edges, max_columns)
+        for part in _broken(text, token, inner_edges, max_columns)
+        for extent in _cut_to_width(text, part, max_columns)
     ]
     return _timed(segment, extents, words)
 
@@ -59,11 +60,6 @@ def spaced_after(previous: Unit, unit: Unit) -> Unit:
 def joined(units: Sequence[Unit]) -> str:
     """One line of text."""
     return "".join(" " + u.text if u.follows_space else u.text for u in units).strip()
-
-
-def is_unspaced(character: str) -> bool:
-    """Whether its script writes no spaces between words."""
-    return character >= "\u0e00" and bisect_right(_UNSPACED_EDGES, ord(character)) % 2 == 1
 
 
 class _Extent(NamedTuple):
@@ -128,6 +124,22 @@ def _broken(
             yield part
         else:
             yield from _between(part, [edge for edge in edges if part.start < edge < part.end])
+
+
+def _cut_to_width(text: str, extent: _Extent, max_columns: int) -> Iterator[_Extent]:
+    """A word no line has room for, in pieces that fill lines; most words are one piece."""
+    content = text[extent.start : extent.end]
+    if len(content) <= max_columns and columns(content) <= max_columns:
+        yield extent
+        return
+    edges, width = [], 0
+    for start, end in pairwise(grapheme_edges(content)):
+        taken = columns(content[start:end])
+        if width + taken > max_columns and width:
+            edges.append(extent.start + start)
+            width = 0
+        width += taken
+    yield from _between(extent, edges)
 
 
 def _may_break(left: str, right: str) -> bool:

@@ -3,9 +3,8 @@
 Each channel is parted by itself: for certain at pauses and where another channel's speaker falls
 in, else where gateway.formats.cue_breaking finds it cheapest. Then the cues of all channels stand
 in one row in time. What always holds: cues are in order and never overlap, each lasts some time and
-at most max_duration, has at most max_lines lines, none wider than max_line_chars unless it is a
-single word, and all text is there once. Reading speed, shortest time and gap hold where speech
-leaves the time.
+at most max_duration, has at most max_lines lines, none wider than max_line_chars, and all text is
+there once. Reading speed, shortest time and gap hold where speech leaves the time.
 """
 
 from bisect import bisect_left
@@ -64,6 +63,9 @@ class Cue:
     @property
     def text(self) -> str:
         """All lines as one."""
+        if self.words:
+            spaced = (" " + word.text if word.follows_space else word.text for word in self.words)
+            return "".join(spaced).strip()
         text = ""
         for line in self.lines:
             text += " " if text and line and needs_space(text[-1], line[0]) else ""

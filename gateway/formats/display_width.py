@@ -57,6 +57,18 @@ _ZERO_WIDTH = (
     (0xFEFF, 0xFEFF),
 )
 
+_SPACING_MARKS = (
+    (0x0903, 0x0903),
+    (0x093B, 0x0940),
+    (0x0949, 0x094F),
+    (0x0E33, 0x0E33),
+    (0x1160, 0x11FF),  # vowels and final consonants of Hangul Jamo
+    (0x1F3FB, 0x1F3FF),  # colours of skin
+)
+"""What takes columns and still belongs to the character before it."""
+_JOINERS = "\u200d\u094d"
+"""What holds the next character to the one before: of emoji, of Devanagari's consonants."""
+
 _COLUMNS_FROM = sorted(
     [(first, 2) for first, _ in _WIDE]
     + [(last + 1, 1) for _, last in _WIDE]
@@ -78,6 +90,33 @@ def columns(text: str) -> int:
 def is_zero_width(character: str) -> bool:
     """Whether it belongs to the character before it."""
     return character >= "\u0300" and _columns_of(character) == 0
+
+
+def grapheme_edges(text: str) -> list[int]:
+    """Where the text may be cut so that no character as readers see it is torn, its two ends
+    included. After UAX 29, as far as the model's languages and emoji need."""
+    edges, flags = [0], 0
+    for i in range(1, len(text)):
+        flags = flags + 1 if _is_regional(text[i - 1]) else 0
+        is_second_of_flag = flags % 2 == 1 and _is_regional(text[i])
+        if not (is_second_of_flag or _belongs(text[i - 1], text[i])):
+            edges.append(i)
+    return [*edges, len(text)] if text else edges
+
+
+def _belongs(left: str, right: str) -> bool:
+    if left < "\u0300" and right < "\u0300":
+        return False
+    return (
+        is_zero_width(right)
+        or left in _JOINERS
+        or any(first <= ord(right) <= last for first, last in _SPACING_MARKS)
+    )
+
+
+def _is_regional(character: str) -> bool:
+    """Two of these are a flag."""
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
 
 
 def _columns_of(character: str) -> int:

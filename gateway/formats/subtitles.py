@@ -3,11 +3,16 @@
 Lines end in LF; no byte order mark. Without cues a file is what its format calls empty.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.formats.cues import Cue, CueWord
 
 _VTT_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+# SubRip has no escapes: players take tags, and braces as ASS and MicroDVD have them, for commands,
+# and hide unknown ones. Similar characters read the same.
+_SRT_TAG = re.compile(r"<(/?[A-Za-z][^<>]*)>")
+_SRT_BRACES = str.maketrans({"{": "｛", "}": "｝"})
 # VSFilter knows no escapes, and libass only some: braces would hide text, a backslash may begin a
 # command. Fullwidth braces and a word joiner behind the backslash read the same everywhere.
 _ASS_ESCAPES = str.maketrans({"{": "｛", "}": "｝", "\\": "\\\u2060"})
@@ -36,7 +41,7 @@ def srt(cues: Iterable[Cue]) -> str:
     """SubRip. An arrow in the text is written shorter, or a reader would take it for a time."""
     return "".join(
         f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n"
-        + "\n".join(cue.lines).replace("-->", "->")
+        + _srt_text("\n".join(cue.lines))
         + "\n\n"
         for number, cue in enumerate(cues, start=1)
     )
@@ -60,6 +65,11 @@ def ass(cues: Iterable[Cue], *, karaoke: bool = False) -> str:
 def lrc(cues: Iterable[Cue]) -> str:
     """Lyrics: one line for each cue, at its start. Minutes go on behind 59."""
     return "".join(f"[{_lrc_clock(cue.start)}]{cue.text}\n" for cue in cues)
+
+
+def _srt_text(text: str) -> str:
+    text = text.replace("-->", "->").translate(_SRT_BRACES)
+    return _SRT_TAG.sub(r"‹\1›", text)
 
 
 def _clock(seconds: float, separator: str) -> str:

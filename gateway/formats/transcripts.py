@@ -3,20 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protocol.scripts import is_unspaced
 from protocol.transcription import ChunkDone, Segment
-
-UNSPACED = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x2E80, 0x312F),  # CJK radicals and punctuation, Hiragana, Katakana, Bopomofo
-    (0x3190, 0xA4CF),  # CJK ideographs, Yi; Hangul, which is spaced, lies around these ranges
-    (0xF900, 0xFAFF),  # CJK compatibility ideographs
-    (0xFE30, 0xFE4F),  # CJK compatibility forms
-    (0xFF00, 0xFF9F),  # fullwidth forms, halfwidth Katakana
-    (0x20000, 0x3FFFF),  # further CJK ideographs
-)
-"""Code points (Unicode 16 blocks) of scripts that write no spaces between words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +79,7 @@ def continuation(told: str, text: str) -> str:
     """
     if text.startswith(told):
         return text[len(told) :]
-    if _is_unspaced(told[-1]) and " " not in told:
+    if is_unspaced(told[-1]) and " " not in told:
         return text[len(told) :]
     rest = text.split()[len(told.split()) :]
     return "".join(f" {word}" for word in rest)
@@ -143,7 +131,7 @@ def joint(left: str, right: str) -> str:
 
 def needs_space(left: str, right: str) -> bool:
     """Whether a space belongs between two characters at the edges of neighbouring texts."""
-    return not (_is_unspaced(left) and _is_unspaced(right))
+    return not (is_unspaced(left) and is_unspaced(right))
 
 
 def timed_segments(chunk: ChunkDone) -> Sequence[Segment]:
@@ -152,7 +140,3 @@ def timed_segments(chunk: ChunkDone) -> Sequence[Segment]:
         return chunk.segments
     whole = Segment(chunk.start, chunk.end, chunk.text.strip(), (), None, (), None, 0.0)
     return (whole,)
-
-
-def _is_unspaced(character: str) -> bool:
-    return any(first <= ord(character) <= last for first, last in UNSPACED)

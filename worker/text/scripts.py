@@ -3,28 +3,14 @@
 import unicodedata
 from typing import Final
 
-_UNSPACED: Final = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x2E80, 0x312F),  # CJK radicals and punctuation, Hiragana, Katakana, Bopomofo
-    (0x3190, 0xA4CF),  # CJK ideographs, Yi; Hangul, which is spaced, lies around these ranges
-    (0xF900, 0xFAFF),  # CJK compatibility ideographs
-    (0xFE30, 0xFE4F),  # CJK compatibility forms
-    (0xFF00, 0xFF9F),  # fullwidth forms, halfwidth Katakana
-    (0x20000, 0x3FFFF),  # further CJK ideographs
-)
+from protocol.scripts import is_unspaced as is_unspaced  # with the rest, for who asks of scripts
+
 _KANA: Final = ((0x3040, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F))
 _IDEOGRAPHS: Final = ((0x2E80, 0x2FDF), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 _HANGUL_SYLLABLES: Final = ((0xAC00, 0xD7A3),)
 _CLOSING: Final = "\"'”’»›)]}）】」』》〉］｝"
 _SENTENCE_ENDS: Final = frozenset(".!?…。！？．｡؟۔।॥")
 _CLAUSE_ENDS: Final = frozenset(",;:，、；：､،؛–—")
-
-
-def is_unspaced(character: str) -> bool:
-    """Whether its script writes no spaces between words."""
-    return _is_among(character, _UNSPACED)
 
 
 def is_spoken(character: str) -> bool:

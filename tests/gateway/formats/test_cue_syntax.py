@@ -81,3 +81,17 @@ def test_phrases_are_parted_where_they_begin(better: str, worse: str, language: 
 def test_german_nouns_are_no_names() -> None:
     assert cost("Herbert |Frankfurt", "German") == PLAIN
     assert cost("Herbert |Frankfurt", "English") > PLAIN
+
+
+@pytest.mark.parametrize(
+    "text", ["明日はお|客様が", "これはご|飯です", "新しい御|所です", "冷たいお|ビール"]
+)
+def test_a_polite_prefix_stays_with_its_word(text: str) -> None:
+    assert cost(text, "Japanese") == CLINGING
+
+
+def test_a_word_that_is_cut_is_parted_last() -> None:
+    word = "a" * 42
+
+    assert cost(f"{word}|aaa", "English") == CLINGING
+    assert cost(f"{word[1:]}.|.aaa", None) == CLINGING

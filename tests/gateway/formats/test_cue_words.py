@@ -52,6 +52,30 @@ def test_words_of_an_aligner_stay_whole_unless_one_alone_is_too_wide() -> None:
     assert len(units_of(segment("昨日は映画。", 0, 2, words=whole), 8)) == 5
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Donaudampfschifffahrt", ["Donaudam", "pfschiff", "fahrt"]),
+        ("ein Rindfleischetikett.", ["ein", "Rindflei", "schetike", "tt."]),
+        ("한국어를공부합니다", ["한국어를", "공부합니", "다"]),
+        ("👩\u200d👧👍🏽🇩🇪🇫🇷🇩🇪", ["👩\u200d👧👍🏽", "🇩🇪🇫🇷🇩🇪"]),
+        ("é" * 9, ["é" * 8, "é"]),
+        ("!" * 9, ["!" * 8, "!"]),
+    ],
+)
+def test_a_word_longer_than_a_line_is_cut_between_characters_as_readers_see_them(
+    text: str, parts: list[str]
+) -> None:
+    assert texts(text, max_columns=8) == parts
+    assert joined(units_of(segment(text, 0, 10), 8)) == text
+
+
+def test_the_pieces_of_a_word_share_its_time() -> None:
+    units = units_of(segment("abcdefghij", 0, 2, words=[word("abcdefghij", 1, 2)]), 5)
+
+    assert [(unit.start, unit.end) for unit in units] == [(1000, 1500), (1500, 2000)]
+
+
 def test_units_take_the_times_of_their_words() -> None:
     words = [word("Hello", 1.0, 1.4), word("world", 2.0, 2.5)]
 

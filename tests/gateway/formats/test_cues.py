@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.formats.cue_checks import SOFT, violations
 from gateway.formats.cues import Cue, CueRules, cues_of, iter_cues, rules_for, with_text
+from gateway.formats.display_width import is_zero_width
 from protocol.transcription import Segment, Word
 from tests.gateway.formats.speech import SENTENCES, aligned, lecture, segment, spoken, word
 
@@ -348,3 +349,21 @@ def test_words_at_one_and_the_same_moment_still_follow_each_other() -> None:
 
 def _hard(cues: Sequence[Cue], rules: CueRules) -> list[object]:
     return [one for one in violations(cues, rules) if one.rule not in SOFT]
+
+
+@pytest.mark.parametrize("language", [None, "German", "Japanese", "Hindi"])
+def test_words_wider_than_a_line_break_no_hard_rule_and_lose_nothing(language: str | None) -> None:
+    rules = rules_for(language, max_line_chars=8)
+    text = "das ist ein https://example.org/path?query=long " + "क्षत्रिय" * 8 + " Ende"
+    cues = cues_of([segment(text, 0, 30)], rules)
+
+    assert [each for each in violations(cues, rules) if each.rule not in SOFT] == []
+    assert " ".join(each.text for each in cues).replace(" ", "") == text.replace(" ", "")
+    assert all(not is_zero_width(line[0]) for each in cues for line in each.lines)
+
+
+def test_the_text_of_a_cue_has_no_space_inside_a_word_cut_in_two() -> None:
+    (cue,) = cues_of([segment("abcdefghijklm", 0, 3)], rules_for(None, max_line_chars=8))
+
+    assert cue.lines == ("abcdefgh", "ijklm")
+    assert cue.text == "abcdefghijklm"

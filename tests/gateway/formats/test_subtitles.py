@@ -80,6 +80,25 @@ def test_arrows_and_markup_in_the_text_stay_text() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<i>so</i>", "‹i›so‹/i›"),
+        ("say <font color=red>no", "say ‹font color=red›no"),
+        ("<b\nbold>", "‹b\nbold›"),
+        ("{\\an8}up {y:i}{so", "｛\\an8｝up ｛y:i｝｛so"),
+        ("1 < 2 > 0 x<y", "1 < 2 > 0 x<y"),
+    ],
+)
+def test_commands_of_players_in_the_text_are_shown_in_srt(text: str, shown: str) -> None:
+    printed = srt([cue(1, 2, *text.split("\n"))])
+
+    (read,) = srt_reader.parse(printed)
+    (event,) = pysubs2.SSAFile.from_string(printed)
+    assert read.content == shown
+    assert event.plaintext == shown
+
+
 def test_ass_shows_braces_and_backslashes_instead_of_obeying_them() -> None:
     (event,) = pysubs2.SSAFile.from_string(ass([cue(1, 2, "{\\b1} C:\\New")]))
 
