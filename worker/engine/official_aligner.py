@@ -92,7 +92,9 @@ class OfficialAligner:
         if self._model is None:
             raise RuntimeError("load() comes before align()")
         if len(samples) > MAX_SECONDS * SAMPLE_RATE:
-            logger.warning("a chunk is too long for the aligner seconds=%d", len(samples) // 16_000)
+            logger.warning(
+                "a chunk is too long for the aligner seconds=%d", len(samples) // SAMPLE_RATE
+            )
             return ()
         units = self._units.units_of(text, language)
         if not units:
