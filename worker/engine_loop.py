@@ -12,6 +12,7 @@ from typing import Any
 
 from protocol.control import Introduce
 from protocol.failures import FailureCode
+from protocol.live import LiveEvent, OpenSession
 from protocol.transcription import (
     Cancel,
     ChunkDone,
@@ -27,6 +28,8 @@ from worker.audio.chunking import Chunk
 from worker.clock import Clock, monotonic
 from worker.engine.interface import ChunkFailure, ChunkKey, ChunkText, Engine
 from worker.feeding import ChunkCut, CutAll, Feeder, FeedEvent, FeedingFailed, FeedingTools, Moved
+from worker.live.listener import Answered
+from worker.live.sessions import LiveSessions
 from worker.partials import PartialTexts
 from worker.recordings import ChunkOutcome, ChunkSpan, CutDifferently, Recording
 from worker.unfinished_chunks import ToldOtherwise, UnfinishedChunks
@@ -50,7 +53,8 @@ class EngineLoop:
         self,
         engine: Engine,
         *,
-        send: Callable[[Answer], None],
+        send: Callable[[Answer | LiveEvent], None],
+        tell_listener: Callable[[Answered], None] = lambda _: None,
         clock: Clock = monotonic,
     ) -> None:
         self._engine = engine
@@ -62,6 +66,12 @@ class EngineLoop:
         """Chunks cut and not answered, by request: at most as many as are cut ahead."""
         self._partials: dict[str, PartialTexts] = {}
         """Of the requests that want them."""
+        self._live = LiveSessions(
+            engine,
+            send=send,
+            answered=lambda session: tell_listener(Answered(session)),
+            clock=clock,
+        )
         self._alone: str | None = None
         """The request that nothing else may be inferred beside."""
         # Bounded: chunks by `chunks_ahead` a recording, messages by capacity and credit.
@@ -77,7 +87,7 @@ class EngineLoop:
         return f"<EngineLoop {len(self._recordings)} recordings, {chunks} chunks submitted>"
 
     def deliver(self, event: object) -> None:
-        """Hand in a message of the gateway or an event of a feeder."""
+        """Hand in a message of the gateway, an event of a feeder or a list of a listener's news."""
         self._events.put(event)
 
     def end(self) -> None:
@@ -100,6 +110,7 @@ class EngineLoop:
         feeders = list(self._feeders.values())
         for request_id in tuple(self._recordings):
             self._fail(request_id, FailureCode.SHUTTING_DOWN, "The engine is ending.")
+        self._live.give_back_all()
         deadline = self._clock() + FEEDERS_GRACE
         for feeder in feeders:
             feeder.join(max(0.0, deadline - self._clock()))
@@ -124,9 +135,15 @@ class EngineLoop:
                 feeder.upload_grew(event.upload_bytes, is_whole=event.is_whole)
         elif isinstance(event, Cancel):
             self._fail(event.request_id, FailureCode.CANCELLED, "The caller has left.")
+        elif isinstance(event, list):
+            for news in event:
+                self._live.heard(news)
+        elif isinstance(event, OpenSession):
+            self._live.open(event)
         elif isinstance(event, Introduce):
             for request_id in tuple(self._recordings):
                 self._close(request_id)  # of an earlier gateway, or requeued by this one
+            self._live.forget_all()
         elif isinstance(event, End):
             self._is_ending = True
         elif isinstance(event, ChunkCut | Moved | CutAll | FeedingFailed):
@@ -197,7 +214,10 @@ class EngineLoop:
             self.is_busy = False
         self.steps += 1
         for key, answer in answers:
-            self._take_answer(key, answer)
+            if self._live.is_step(key):
+                self._live.take_answer(key, answer)
+            else:
+                self._take_answer(key, answer)
         self._tell_partials()
 
     def _within_step(self) -> None:

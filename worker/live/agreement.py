@@ -4,7 +4,7 @@ Told is what two texts in a row agree on, word by word, and what the repair of r
 longer touch. Nothing is taken back: where later texts say otherwise, nothing more is told.
 """
 
-from worker.text.scripts import is_unspaced
+from protocol.scripts import is_unspaced
 from worker.text.stable_prefix import settled_output
 
 _ANY_LANGUAGE = "English"  # settled_output() wants to know that there is no preamble to look for

@@ -185,18 +185,20 @@ class Ear:
             self._session, self._open, self._channel, start, self._options, is_announced
         )
 
-    def _grown(self) -> Iterator[News]:
-        if self._open is None or self._told_to == self.received:
+    def _grown(self, until: int | None = None) -> Iterator[News]:
+        """Samples are told once they are judged, so that no pause lies before what was told."""
+        until = self._endpointer.position if until is None else until
+        if self._open is None or self._told_to >= until:
             return
-        samples = self._recent.since(self._told_to)
-        self._told_to = self.received
+        samples = self._recent.between(self._told_to, until)
+        self._told_to = until
         yield UtteranceGrew(self._session, self._open, samples, self._arrived)
 
     def _complete(self, ended: SpeechEnded, reason: EndReason) -> Iterator[News]:
         if self._open is None:
             yield self._begun(ended.start, is_announced=False)
         assert self._open is not None
-        yield from self._grown()
+        yield from self._grown(max(ended.end, self._endpointer.position))
         number, self._open = self._open, None
         spans = self._spans(ended) if ended.has_speech else ()
         yield UtteranceComplete(self._session, number, ended.end, ended.heard_until, reason, spans)

@@ -73,9 +73,9 @@ class RecentSamples:
         self._buffer[end : end + len(samples)] = samples
         self._length = needed
 
-    def since(self, position: int) -> Samples:
-        """A copy of those from `position` on, which must not be forgotten."""
-        return self._kept()[position - self._start :].copy()
+    def between(self, start: int, end: int) -> Samples:
+        """A copy of [start, end), of which nothing may be forgotten."""
+        return self._kept()[start - self._start : end - self._start].copy()
 
     def forget(self, before: int) -> None:
         """Those before `before` are not asked for again."""

@@ -231,6 +231,8 @@ class LiveSessions:
             return
         if utterance.running is not None:
             self._withdraw(session, utterance)
+        if step.samples < utterance.asked:  # cut where it was quieter, some seconds back
+            self._engine.end_utterance(utterance.name)
         session.steps += 1
         key = (session.id, step.number)
         self._steps[key] = utterance

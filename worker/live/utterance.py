@@ -96,6 +96,11 @@ class Utterance:
         return self._running
 
     @property
+    def asked(self) -> int:
+        """Samples of the latest step."""
+        return self._asked
+
+    @property
     def is_complete(self) -> bool:
         """Whether nothing more is added to it."""
         return self._complete is not None
