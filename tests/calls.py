@@ -45,7 +45,8 @@ def call(
     gaps: tuple[float, float] = (0.1, 0.7),
     hiss: float = 1e-4,
 ) -> Call:
-    """Sides take turns of a few digits; `gaps`: seconds between turns, below 0 they overlap."""
+    """Sides take turns of a few digits; `gaps`: seconds between turns, below 0 they overlap, but
+    each side is silent for 0.3 s between its own."""
     rng = np.random.default_rng(seed)
     voices = [held_out(speaker) for speaker in speakers]
     said: list[tuple[Turn, Samples]] = []
@@ -60,6 +61,8 @@ def call(
             pieces.append(np.zeros(int(rng.uniform(0.05, 0.25) * SAMPLE_RATE), np.float32))
         samples = np.concatenate(pieces[:-1])
         text = " ".join(DIGIT_WORDS[digit] for digit in spoken)
+        if number > 1:
+            start = max(start, said[-2][0].end + int(0.3 * SAMPLE_RATE))
         said.append((Turn(channel, start, start + len(samples), text), samples))
         start += len(samples) + int(rng.uniform(*gaps) * SAMPLE_RATE)
     both = hiss * rng.standard_normal((said[-1][0].end + SAMPLE_RATE // 4, 2))

@@ -74,8 +74,8 @@ def turns_of(
 ) -> tuple[Turn, ...]:
     """The turns of both channels in the chunk [start, end), in the order of their starts.
 
-    A turn goes on until the other side says something in a pause of it, or the pause is long. What
-    the other says meanwhile, without a pause for it, does not end it.
+    A turn goes on until a pause in which the other side says something, or a long one. What the
+    other says meanwhile, beyond both sides of a pause or beside it, does not end it.
     """
     turns = [
         turn
@@ -111,4 +111,7 @@ def _turns_of_one(
 def _ends_turn(before: SpeechSpan, span: SpeechSpan, others: Sequence[SpeechSpan]) -> bool:
     if span.start - before.end >= TURN_PAUSE_SAMPLES - 2 * PADDING_SAMPLES:
         return True
-    return any(before.end <= (other.start + other.end) // 2 < span.start for other in others)
+    return any(
+        before.start < other.start < span.start and before.end < other.end < span.end
+        for other in others
+    )

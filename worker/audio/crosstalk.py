@@ -30,6 +30,8 @@ EXPLAINED_SHARE: Final = 0.5
 with 20 ms of echo 0.6 to 0.9; of single words said at the same time 95 % stay below 0.4."""
 
 _LEAK_POWER: Final = 10 ** (LEAK_DB / 10)
+# In speech that is a leak for the most part, one's own is hardly softer than the other's.
+_OWN_POWER: Final = 10 ** (5.0 / 10)
 _HOP: Final = 160
 _HOPS_AROUND: Final = 5
 # A soft moment of one's own while the other talks, as in a plosive, is no leak.
@@ -113,7 +115,8 @@ def _own_parts(heard: _Powers, cause: _Powers) -> list[tuple[int, int]]:
     if explained_share(heard, cause, is_softer.repeat(_HOP)) < EXPLAINED_SHARE:
         return [(0, len(heard))]
     audible = mine[is_softer].mean() / _LEAK_POWER
-    return _padded(_joined(~is_softer & (mine > audible)), len(heard))
+    is_own = (_OWN_POWER * mine > theirs) & (mine > audible)
+    return _padded(_joined(is_own), len(heard))
 
 
 def explained_share(heard: _Powers, cause: _Powers, where: _Flags) -> float:
