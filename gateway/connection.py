@@ -6,6 +6,7 @@ gets our error envelope. A WebSocket begins here too, and is handed over.
 """
 
 import asyncio
+import sys
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -16,7 +17,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from gateway.errors import ApiError, BadRequest, RequestStalled
+from gateway.errors import ApiError, BadRequest, HeadTooLarge, RequestStalled
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -144,7 +145,11 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._watch_headers()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(BadRequest("This is not a valid HTTP/1.1 request.", code="invalid_http"))
+        fault = sys.exception()  # that of h11, which uvicorn calls this for
+        if isinstance(fault, h11.RemoteProtocolError) and fault.error_status_hint == 431:
+            self._refuse(HeadTooLarge("The request line and headers are too large. Send less."))
+        else:
+            self._refuse(BadRequest("This is not a valid HTTP/1.1 request.", code="invalid_http"))
 
     def shutdown(self) -> None:
         if self._upgrade is None:  # else its task ends as those of other requests do

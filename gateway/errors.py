@@ -118,6 +118,13 @@ class RequestStalled(ApiError):
     code = "request_timeout"
 
 
+class HeadTooLarge(ApiError):
+    """The request line and headers are larger than the limit."""
+
+    status = 431
+    code = "headers_too_large"
+
+
 class UploadTooLarge(ApiError):
     """The recording, or the request around it, is larger than the limit."""
 

@@ -39,6 +39,10 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 INDEXED_NAME = re.compile(r"([^\[\]]+)\[\d*\]")
 
 
+WORDS_FOR_NOTHING = ("null", "none", "undefined")
+"""What forms hold where a program wrote a missing value out, in any case."""
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """The text fields of one request, in order."""
@@ -60,6 +64,20 @@ class Form:
         if any(SURROGATE.search(item) for item in items or ()):
             raise BadRequest("An escape in this list stands for half a character.", param=name)
         return values if items is None else items
+
+    def choice(self, name: str) -> str:
+        """The value of a field that holds no free text; empty where it was not sent, or as a word
+        that clients write for nothing."""
+        return _chosen(self.text(name) or "")
+
+    def choices(self, name: str) -> tuple[str, ...]:
+        """As `choice`, of a list field."""
+        return tuple(chosen for text in self.texts(name) if (chosen := _chosen(text)))
+
+
+def _chosen(text: str) -> str:
+    chosen = text.strip()
+    return "" if chosen.lower() in WORDS_FOR_NOTHING else chosen
 
 
 def boundary_of(content_type: str) -> bytes:

@@ -6,6 +6,7 @@ of 0, and stops listening before the app could tell probes that it is ending.
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, cast
 
@@ -24,6 +25,14 @@ logger = logging.getLogger(__name__)
 
 MAX_HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
+KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+"""Seconds: a caller whose host is gone is noticed after two minutes, also while it waits for its
+answer. Connections have it from the socket that listens (Linux)."""
 SOCKET_GRACE = 20.0
 """Seconds that live sessions get at most to send their last words, when the server ends."""
 CLOSE_TIMEOUT = 1.0
@@ -71,6 +80,9 @@ class HttpServer:
         self._listener = await loop.create_server(
             connection, self._host, self._port, backlog=BACKLOG
         )
+        for listening in self._listener.sockets:
+            for level, option, value in KEEP_ALIVE:
+                listening.setsockopt(level, option, value)
 
     async def finish(
         self, grace: float, *, hurry: asyncio.Event, end_work: Callable[[], None]

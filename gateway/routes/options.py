@@ -82,7 +82,7 @@ def parse_options(form: Form) -> TranscriptionOptions:
 
 
 def _is_true(form: Form, name: str) -> bool:
-    wish = (form.text(name) or "").strip().lower()
+    wish = form.choice(name).lower()
     if wish not in (*TRUE_WORDS, *FALSE_WORDS):
         raise BadRequest(f"{name} is true or false.", param=name)
     return wish in TRUE_WORDS
@@ -102,7 +102,7 @@ def _is_streamed(form: Form, response_format: str) -> bool:
 
 
 def _choices(form: Form, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    chosen = tuple(word for text in form.texts(name) if (word := text.strip().lower()))
+    chosen = tuple(word.lower() for word in form.choices(name))
     if any(word not in known for word in chosen):
         raise BadRequest(f"{name}[] takes {' and '.join(known)}.", param=name)
     return chosen
@@ -119,7 +119,7 @@ def _check_speakers(form: Form) -> None:
 
 
 def _response_format(form: Form) -> str:
-    wish = (form.text("response_format") or "json").strip().lower()
+    wish = form.choice("response_format").lower() or "json"
     if wish not in FORMATS:
         raise BadRequest(
             f"This response_format is not known here. Use one of: {', '.join(FORMATS)}.",
@@ -131,12 +131,12 @@ def _response_format(form: Form) -> str:
 
 def _candidates(form: Form) -> tuple[str, ...]:
     """English names; none where one of them leaves it open."""
-    candidates = [_parsed_language(text, "languages") for text in form.texts("languages")]
+    candidates = [_parsed_language(text, "languages") for text in form.choices("languages")]
     return () if None in candidates else tuple(dict.fromkeys(filter(None, candidates)))
 
 
 def _language(form: Form, candidates: tuple[str, ...]) -> str | None:
-    language = _parsed_language(form.text("language") or "", "language")
+    language = _parsed_language(form.choice("language"), "language")
     if language is None:
         return candidates[0] if len(candidates) == 1 else None
     if candidates and language not in candidates:
@@ -169,7 +169,7 @@ def _keywords(form: Form) -> tuple[str, ...]:
 
 
 def _temperature(form: Form) -> float:
-    text = (form.text("temperature") or "0").strip()
+    text = form.choice("temperature") or "0"
     try:
         temperature = float(text)
     except ValueError:
@@ -180,7 +180,7 @@ def _temperature(form: Form) -> float:
 
 
 def _audio_track(form: Form) -> int | None:
-    text = (form.text("audio_track") or "").strip()
+    text = form.choice("audio_track")
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_AUDIO_TRACK))):
@@ -195,7 +195,7 @@ def _cue_rules(form: Form) -> dict[str, float]:
     wishes = {
         rule: _positive(text, name)
         for name, rule in CUE_FIELDS.items()
-        if (text := (form.text(name) or "").strip())
+        if (text := form.choice(name))
     }
     if wishes:
         _check_rules(wishes)

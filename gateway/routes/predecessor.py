@@ -55,7 +55,7 @@ class PredecessorRoutes:
 
 def parse_subtitles(form: Form) -> TranscriptionOptions:
     """Raises BadRequest."""
-    if (form.text("mode") or MODES[0]).strip().lower() not in MODES:
+    if (form.choice("mode").lower() or MODES[0]) not in MODES:
         raise BadRequest("mode is accurate or fast.", param="mode", code="INVALID_MODE")
     fields = _only(form, SUBTITLE_FIELDS).fields
     return parse_options(Form((*fields, ("response_format", "srt"))))

@@ -182,8 +182,8 @@ def parse_translation(form: Form) -> tuple[TranscriptionOptions, str]:
             code="unsupported_value",
         )
     options = replace(options, wants_logprobs=False)
-    target = form.text("target_language") or ""
-    if not target.strip():
+    target = form.choice("target_language")
+    if not target:
         return replace(options, language=None), options.language or TARGET
     try:
         return options, parse_language(target) or TARGET

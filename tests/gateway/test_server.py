@@ -1,4 +1,5 @@
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,14 @@ async def test_answers_are_dated(tmp_path: Path) -> None:
 
     assert answer.headers["date"].endswith(" GMT")
     assert "server" not in answer.headers
+
+
+async def test_callers_whose_host_is_gone_are_noticed(tmp_path: Path) -> None:
+    async with running_server(tmp_path) as server, server.connection() as (reader, writer):
+        writer.write(request("GET", "/livez"))
+        await read_answer(reader)
+        (connection,) = server.server.connections
+        accepted = connection.transport.get_extra_info("socket")
+
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60

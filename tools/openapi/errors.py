@@ -20,6 +20,7 @@ CODES = {
     "request_timeout": (408, "the upload stopped arriving, or arrives too slowly"),
     "upload_too_large": (413, "the upload is larger than `MAX_UPLOAD_BYTES`"),
     "unsupported_media_type": (415, "the body is not `multipart/form-data`, or compressed"),
+    "headers_too_large": (431, "the request line and headers are larger than 64 KiB"),
     "internal_error": (500, "a fault of the server; its log has more under the request id"),
     "translation_failed": (502, "the language model that translates cannot be used"),
     "translation_busy": (503, "the language model that translates is asked too often"),

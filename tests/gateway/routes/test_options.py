@@ -161,6 +161,19 @@ def test_logprobs_are_asked_for_in_every_encoding(name: str) -> None:
     assert not parse((name, "")).wants_logprobs
 
 
+@pytest.mark.parametrize("word", ["null", "None", "undefined", " NULL ", ""])
+def test_words_for_nothing_leave_choices_out_and_stay_words_in_texts(word: str) -> None:
+    choices = (
+        *("response_format", "language", "languages[]", "temperature", "stream", "audio_track"),
+        *("include[]", "timestamp_granularities[]", "use_previous_context", "word_times"),
+        *("max_lines", "max_line_chars", "max_cue_seconds", "chunking_strategy"),
+    )
+
+    assert parse(*((name, word) for name in choices)) == TranscriptionOptions()
+    texts = parse(("prompt", "null"), ("keywords[]", "None"))
+    assert (texts.prompt, texts.keywords) == ("null", ("None",))
+
+
 def test_progress_is_asked_for_alone_or_with_logprobs() -> None:
     alone = parse(("include[]", "progress"))
     both = parse(("include[]", "logprobs"), ("include[]", "progress"))
