@@ -51,15 +51,22 @@ def utterances(samples: Samples, encoding: str = "pcm16", rate: int = RATE) -> l
     stream, endpointer = LiveVoiceActivity(), Endpointer(EndpointRules())
     ended = []
     for packet in packets(samples, encoding, rate):
-        (judged,) = VAD.judge([(stream, decoder.feed(packet)[0])])
-        ended += endpointer.push(judged.probabilities, judged.levels)
-    return [event for event in ended if isinstance(event, SpeechEnded)]
+        ended += listen(decoder.feed(packet)[0], endpointer, stream)
+    return ended
 
 
 def clip(name: str) -> Samples:
     samples, rate = soundfile.read(CLIPS / name, dtype="float32")
     assert rate == RATE
     return np.asarray(samples, np.float32)
+
+
+def listen(
+    samples: Samples, endpointer: Endpointer, stream: LiveVoiceActivity
+) -> list[SpeechEnded]:
+    (judged,) = VAD.judge([(stream, samples)])
+    events = endpointer.push(judged.probabilities, judged.levels)
+    return [event for event in events if isinstance(event, SpeechEnded)]
 
 
 def in_silence(samples: Samples) -> Samples:
@@ -110,6 +117,31 @@ def test_long_pauses_part_utterances_and_every_string_is_in_one() -> None:
 
     assert 8 <= len(found) <= len(said.split()) // 3
     assert uncovered(samples, found) < 0.002
+
+
+@pytest.mark.parametrize("lost_at", [1.2, 2.0, 4.0, 4.4, 6.0, 7.6, 9.1, 12.5, 20.0, 30.0])
+def test_a_stream_replayed_from_what_is_still_needed_gives_the_same_utterances(
+    lost_at: float,
+) -> None:
+    samples = in_silence(clip("digits_long.flac"))
+    first, stream = Endpointer(EndpointRules()), LiveVoiceActivity()
+    lost = round(lost_at * RATE)
+    before = listen(samples[:lost], first, stream)
+    needed = first.needed_from
+    second = Endpointer(
+        EndpointRules(),
+        position=needed,
+        taken_until=before[-1].end if before else 0,
+        open_from=first.open_from,
+    )
+
+    undisturbed = before + listen(samples[lost:], first, stream)
+    replayed = before + listen(samples[needed:], second, LiveVoiceActivity())
+
+    assert len(replayed) == len(undisturbed) == 10
+    for one, other in zip(replayed, undisturbed, strict=True):
+        assert abs(one.start - other.start) <= 0.1 * RATE
+        assert abs(one.end - other.end) <= 0.1 * RATE
 
 
 @pytest.mark.parametrize(("encoding", "rate"), LINES)
