@@ -99,7 +99,7 @@ class HttpServer:
         for connection in self.connections:
             connection.shutdown()
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(min(grace, SOCKET_GRACE), self._close_everything)
+        timer = loop.call_later(min(grace, SOCKET_GRACE), self._close_sockets)
         if in_flight:
             await first_finished(asyncio.wait(in_flight, timeout=grace), hurry.wait())
         timer.cancel()
@@ -116,15 +116,15 @@ class HttpServer:
         for task in self.requests_in_flight:
             task.cancel()
         await _settle(self.requests_in_flight)
-        self._close_everything()
+        for connection in list(self._connections.connections):
+            connection.shutdown()
         if self._connections.connections:
             await _within(CLOSE_TIMEOUT, self._connections.all_closed.wait())
         for connection in list(self._connections.connections):
             connection.transport.abort()
 
-    def _close_everything(self) -> None:
-        """HTTP connections as soon as their request is answered, WebSockets now."""
-        for connection in list(self._connections.connections):
+    def _close_sockets(self) -> None:
+        for connection in self._connections.connections - self.connections:
             connection.shutdown()
 
 

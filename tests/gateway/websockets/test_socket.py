@@ -1,5 +1,6 @@
 import asyncio
 import json
+import socket as socket_library
 from pathlib import Path
 
 import pytest
@@ -116,8 +117,23 @@ async def test_client_too_slow_for_its_finals_is_closed_on(
         assert payload[2:].decode() == socket_module.TOO_SLOW
 
 
-async def fill_kernel(socket: ClientSocket) -> None:
-    """Send until the client's and the server's buffers are full."""
+async def test_little_of_what_nobody_reads_waits_where_it_is_not_counted(tmp_path: Path) -> None:
+    taken: asyncio.Queue[int] = asyncio.Queue()
+
+    async def speak(socket: ClientSocket) -> None:
+        taken.put_nowait(await fill_kernel(socket) - socket.unsent_bytes)
+
+    async with live_server(tmp_path, speak) as server, raw_client_of(server) as client:
+        connected = client.writer.get_extra_info("socket")
+        room = connected.getsockopt(socket_library.SOL_SOCKET, socket_library.SO_RCVBUF)
+        in_kernel = await taken.get()
+        client.writer.transport.abort()
+
+    assert in_kernel < 1_000_000, room
+
+
+async def fill_kernel(socket: ClientSocket) -> int:
+    """Send until the client's and the server's buffers are full; how much that took."""
     sent = 0
     while socket.unsent_bytes <= DROP_ABOVE:
         assert sent < KERNEL_BYTES
@@ -126,6 +142,7 @@ async def fill_kernel(socket: ClientSocket) -> None:
         # The writer hands on in this loop's next turns what the kernel takes at once.
         for _ in range(3):
             await asyncio.sleep(0)
+    return sent
 
 
 async def test_one_message_larger_than_every_limit_is_sent(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ async def test_request_line_is_taken_up_to_8192_bytes(tmp_path: Path) -> None:
         endless = await refusal_of(server, "/live?" + "x" * 100_000)
 
     assert (longer.status, longer.error["code"]) == (414, "invalid_http")
-    assert endless.status == 400
+    assert (endless.status, endless.error["code"]) == (431, "headers_too_large")
 
 
 @pytest.mark.parametrize("change", [{"Upgrade": "h2c"}, {"Connection": "close"}])
@@ -162,6 +162,17 @@ async def test_handshake_may_follow_requests_on_one_connection(tmp_path: Path) -
         second = await read_status(reader)
 
     assert (first.status, second) == (200, 101)
+
+
+async def test_handshake_may_come_right_behind_a_request(tmp_path: Path) -> None:
+    async with live_server(tmp_path) as server, server.connection() as (reader, writer):
+        handshake = request("GET", "/live", headers=HANDSHAKE)
+        writer.write(request("GET", "/livez") + handshake + masked(0x81, b"early"))
+        first = await read_answer(reader)
+        second = await read_status(reader)
+
+        assert (first.status, second) == (200, 101)
+        assert await reader.readexactly(7) == b"\x81\x05early"
 
 
 async def read_status(reader: asyncio.StreamReader) -> int:
