@@ -187,7 +187,9 @@ class Feeder:
     def _read(self, path: Path, growth: Growth) -> None:
         places, whole = self._tools.decoder_places, partial(self._tools.decoder.open, path)
         try:
-            if self._recording.request.reads_forward and self._read_forward(path, growth):
+            # What is there already is better opened as a file: WAV then has a length, for one.
+            is_slow = self._recording.request.reads_forward and not growth.is_whole
+            if is_slow and self._read_forward(path, growth):
                 return
             places.leave(self)
             growth.wait(lambda: growth.is_whole)

@@ -153,7 +153,9 @@ def test_a_stream_is_the_text_and_tells_its_progress(
         deltas = [e["delta"] for e in events if e["type"] == "transcript.text.delta"]
         assert "".join(deltas) == events[-1]["text"] == text
         progress = [e for e in events if e["type"] == "transcript.progress"]
-        assert [e["percent"] for e in progress] == sorted(e["percent"] for e in progress)
+        # Of a WAV that was read while it arrived the length is not known before its end.
+        percents = [e["percent"] for e in progress if e["percent"] is not None]
+        assert percents == sorted(percents)
         length = pytest.approx(soundfile.info(clip).duration, abs=0.01)
         assert (progress[-1]["percent"], progress[-1]["total_seconds"]) == (100, length)
 
