@@ -207,6 +207,7 @@ class EngineLoop:
 
     def _infer(self) -> None:
         self._report_inferring()
+        self._engine.expect_live(self._live.is_speech_open)
         self.is_busy = True
         try:
             answers = self._engine.step(self._within_step)

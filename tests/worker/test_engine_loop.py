@@ -574,6 +574,9 @@ class SteppingEngine:
     def run_alone(self, request_id: str | None) -> None:
         self.alone.append(request_id)
 
+    def expect_live(self, is_expected: bool) -> None:
+        """Nothing is sized here."""
+
     def step(self, on_step: Callable[[], None]) -> list[tuple[ChunkKey, ChunkText | ChunkFailure]]:
         self.entered.put(None)
         self.may_step.acquire(timeout=DEADLINE)

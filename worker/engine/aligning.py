@@ -111,6 +111,9 @@ class AligningEngine:
         self._alone = request_id
         self._engine.run_alone(request_id)
 
+    def expect_live(self, is_expected: bool) -> None:
+        self._engine.expect_live(is_expected)
+
     def step(self, on_step: Callable[[], None]) -> list[Answer]:
         key = self._next_to_align()
         if key is not None and (self._is_turn_to_align or not self._engine.has_work):

@@ -116,6 +116,9 @@ class BatchEngine:
     def run_alone(self, request_id: str | None) -> None:
         self._turns.run_alone(request_id)
 
+    def expect_live(self, is_expected: bool) -> None:
+        """A batch is not cut short for it: its parts are long anyway."""
+
     def step(self, on_step: Callable[[], None]) -> list[tuple[ChunkKey, ChunkText | ChunkFailure]]:
         keys = self._turns.next_batch(self._engine.max_batch)
         if not keys:

@@ -186,6 +186,9 @@ class Engine(Protocol):
         Others keep their place and what is done of them. None: infer all again.
         """
 
+    def expect_live(self, is_expected: bool) -> None:
+        """Whether live work may come any moment: then no batch of files should take long."""
+
     def step(self, on_step: Callable[[], None]) -> list[tuple[ChunkKey, ChunkText | ChunkFailure]]:
         """Infer one batch; the answers of the chunks that are finished with it, in any order.
 

@@ -187,6 +187,9 @@ class NativeEngine:
     def run_alone(self, request_id: str | None) -> None:
         self._scheduler.run_alone(request_id)
 
+    def expect_live(self, is_expected: bool) -> None:
+        self._scheduler.live_expected = is_expected
+
     def step(self, on_step: Callable[[], None]) -> list[Answer]:
         """Launch one batch, and read what was launched before it as far as the device allows."""
         on_step()
