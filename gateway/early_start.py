@@ -50,7 +50,7 @@ class EarlyStart:
         """What was begun."""
         self._is_confirmed = asyncio.Event()
         self._take: Take
-        self._told_at = 0.0
+        self._telling: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return f"<EarlyStart {'begun' if self._run else 'not begun'}>"
@@ -65,6 +65,7 @@ class EarlyStart:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stop_telling()
         if self._run is not None:
             self._run.cancel()
         await self._tasks.__aexit__(None, None, None)  # an ApiError is not to be wrapped
@@ -72,7 +73,7 @@ class EarlyStart:
     def watch(self, form: MultipartReader) -> None:
         """More of the body was read: begin once enough is there, and tell how far it is."""
         if self._run is not None:
-            self._tell()
+            self._tell_soon()
         elif not self._is_decided and (form.file_bytes or 0) >= self._begin_bytes:
             self._is_decided = True
             self._begin(form.form_so_far())
@@ -83,6 +84,7 @@ class EarlyStart:
         What has begun goes on if it is the same; otherwise it is given up, under another id, since
         of the first run messages may still be on their way.
         """
+        self._stop_telling()
         if self._run is None or self._wanted is None:
             return await self._transcribe(wanted, take)
         if _without_size(self._wanted) == _without_size(wanted):
@@ -129,13 +131,20 @@ class EarlyStart:
         await asyncio.wait((run,))
         self._upload.delete_chunks()
 
+    def _tell_soon(self) -> None:
+        if self._telling is None:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(TELL_INTERVAL, self._tell)
+
     def _tell(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._wanted is not None and now - self._told_at >= TELL_INTERVAL:
-            self._told_at = now
-            self._worker_client.upload_grew(
-                self._wanted.request_id, self._upload.size, is_whole=False
-            )
+        self._telling = None
+        assert self._wanted is not None
+        self._worker_client.upload_grew(self._wanted.request_id, self._upload.size, is_whole=False)
+
+    def _stop_telling(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
 
 
 def _without_size(request: TranscriptionRequest) -> TranscriptionRequest:
