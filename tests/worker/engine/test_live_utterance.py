@@ -144,15 +144,6 @@ def test_less_than_half_a_second_is_padded_and_the_padding_forgotten(engine: Nat
     Speaker(engine, speech()).says_what_a_fresh_engine_says(lengths)
 
 
-def test_a_frame_that_was_mirrored_at_the_end_does_not_raise_the_floor_for_good(
-    engine: NativeEngine,
-) -> None:
-    audio = speech()[: 12 * RATE] * np.float32(0.01)
-    audio[10 * RATE - 30 : 10 * RATE] = 1.0
-
-    Speaker(engine, audio).says_what_a_fresh_engine_says([9 * RATE, 10 * RATE, 12 * RATE])
-
-
 @pytest.mark.parametrize("behind", [0, 1, 3])
 @pytest.mark.parametrize("priority", [Priority.LIVE_PARTIAL, Priority.INTERACTIVE])
 def test_utterances_and_files_together_say_what_each_says_alone(

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,31 @@ def test_an_answer_that_ran_into_the_token_limit_says_so(
     assert endless.output_tokens == output_token_limit(2 * 16_000)
     assert endless.is_cut_off
     assert not ended.is_cut_off
+
+
+def test_a_prefix_is_taken_as_said_and_followed(talker: OfficialTransformersEngine) -> None:
+    chunks = [ChunkRequest(sound(2, 1)), ChunkRequest(sound(3, 2))]
+    whole = [transcribe_one(talker, chunk) for chunk in chunks]
+    begun = replace(chunks[0], prefix=whole[0].token_ids[:7])
+
+    answers = transcribe(talker, [begun, chunks[1], replace(begun, most_new_tokens=5)])
+
+    assert answers[:2] == whole
+    assert isinstance(answers[2], ChunkText)
+    assert answers[2].token_ids == whole[0].token_ids[:12]
+    assert answers[2].output_tokens == 12
+    assert answers[2].is_cut_off
+    assert answers[2].prompt_tokens == whole[0].prompt_tokens
+
+
+def test_what_other_engines_keep_of_utterances_changes_nothing(
+    embedded: OfficialTransformersEngine,
+) -> None:
+    chunk = ChunkRequest(read_clip("digits_british.flac"))
+
+    live = replace(chunk, utterance="talk", draft=(300, 301))
+
+    assert transcribe_one(embedded, live) == transcribe_one(embedded, chunk)
 
 
 def test_more_chunks_than_a_batch_are_answered_in_order(talker: OfficialTransformersEngine) -> None:

@@ -135,6 +135,27 @@ def test_the_last_pick_of_a_verified_draft_is_decoded_on(runner: Runner) -> None
     assert following == said[6:7]
 
 
+def test_many_picks_are_scored_in_parts_and_told_as_one(
+    monkeypatch: pytest.MonkeyPatch, runner: Runner
+) -> None:
+    drafts = {slot: hidden(PROMPTS[slot], seed=slot) for slot in (0, 2, 3)}
+    choices = {slot: Choice(wants_logprob=slot == 2) for slot in drafts}
+    picks = {0: 37, 2: 20, 3: 120}
+    runs = [
+        TokenRun(slot, first_row(slot), 0, drafts[slot], picks=picks[slot], choice=choices[slot])
+        for slot in drafts
+    ]
+    whole = tiny_runner().extend(runs).read()
+    monkeypatch.setattr("worker.engine.runner.SCORED_AT_ONCE", 24)
+
+    found = runner.extend(runs).read()
+    following = runner.decode([decode_row(2, PROMPTS[2])]).read()[0]
+
+    assert found[0] == whole[0]
+    assert found[1] == pytest.approx(whole[1], abs=1e-4)
+    assert following == generated(tiny_runner(), (2,), steps=1)[2][1:]
+
+
 def test_tokens_are_fed_back_without_being_read(runner: Runner) -> None:
     read_at_once = generated(tiny_runner(), (1,))[1]
 

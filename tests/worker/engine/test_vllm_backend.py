@@ -3,7 +3,7 @@
 import sys
 import types
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,23 @@ def test_sampling_is_per_chunk_and_bounded_by_its_length(vllm: FakeVllm) -> None
     assert (first.temperature, first.max_tokens) == (0.4, 176)
     assert (second.temperature, second.max_tokens) == (0.0, 32)
     assert PROMPTER.turn_end_id in first.stop_token_ids
+
+
+def test_a_prefix_goes_behind_the_prompt_and_begins_the_answer(vllm: FakeVllm) -> None:
+    prefix = tuple(PROMPTER._tokenizer.encode("language English<asr_text>once").ids)
+    (chunk,) = chunks(20_000)
+    (plain,) = loaded_engine().transcribe([chunk], lambda: None)
+
+    begun = replace(chunk, prefix=prefix, most_new_tokens=9)
+    (answer,) = loaded_engine().transcribe([begun], lambda: None)
+
+    (prompt,), (sampling,) = vllm.calls[-1]
+    assert prompt["prompt_token_ids"][-len(prefix) :] == list(prefix)
+    assert sampling.max_tokens == 9
+    assert isinstance(plain, ChunkText)
+    assert isinstance(answer, ChunkText)
+    assert answer.token_ids == prefix + plain.token_ids
+    assert answer.prompt_tokens == plain.prompt_tokens
 
 
 def test_many_chunks_go_in_batches_with_a_heartbeat_before_each(vllm: FakeVllm) -> None:
