@@ -3,12 +3,17 @@
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.errors import BadRequest
 from gateway.formats.json_pieces import JsonList, json_object
 from gateway.formats.openai_json import language_objects, seconds, usage_by_duration
 from gateway.formats.transcripts import TranscriptBuilder, joint, timed_segments
+from protocol.limits import SAMPLE_RATE
 from protocol.transcription import ChunkDone, Segment
+
+ANNOUNCEMENT_SAMPLES: Final = 90 * SAMPLE_RATE
+"""A recording that has told no channels apart by then is no conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,16 @@ class Turn:
 
 
 class Conversation:
-    """Channels become speakers A, B, … by first appearance; each change begins a line."""
+    """Channels become speakers A, B, … by first appearance; each change begins a line.
+
+    What both channels hold, as an announcement before the call, is one more speaker's.
+    """
 
     def __init__(self) -> None:
-        self._speakers: dict[int, str] = {}
+        self._speakers: dict[int | None, str] = {}
+        self._held: list[Segment] = []
+        """Of nobody, until a channel shows that this is a conversation."""
+        self._is_apart = False
         self._speaking: str | None = None
         self._last = ""
         self._count = 0
@@ -55,11 +66,22 @@ class Conversation:
         return "".join(self._pieces)
 
     def add(self, chunk: ChunkDone) -> list[Turn]:
-        """The turns of one more chunk. Raises BadRequest where the channels were not told apart."""
-        return [self._turn(segment) for segment in timed_segments(chunk) if segment.text.strip()]
+        """The turns of one more chunk, and of those that waited for it.
 
-    def _turn(self, segment: Segment) -> Turn:
-        if segment.channel is None:
+        Raises BadRequest where channels were not told apart for so long.
+        """
+        self._held += [segment for segment in timed_segments(chunk) if segment.text.strip()]
+        self._is_apart |= any(segment.channel is not None for segment in self._held)
+        if self._is_apart:
+            held, self._held = self._held, []
+            return [self._turn(segment) for segment in held]
+        if chunk.end >= ANNOUNCEMENT_SAMPLES:
+            self.finish()
+        return []
+
+    def finish(self) -> None:
+        """No chunk follows. Raises BadRequest where somebody spoke and no channel by itself."""
+        if self._held:
             raise BadRequest(
                 "diarized_json tells speakers apart by channel, and this recording has one, or "
                 "the same sound in both. Send a stereo recording with a speaker on each channel, "
@@ -67,6 +89,8 @@ class Conversation:
                 param="response_format",
                 code="unsupported_value",
             )
+
+    def _turn(self, segment: Segment) -> Turn:
         speaker = self._speakers.setdefault(
             segment.channel, string.ascii_uppercase[len(self._speakers)]
         )
@@ -99,7 +123,8 @@ class DiarizedJson:
             self._segments.add(turn.json())
 
     def finish(self, audio_seconds: float) -> Iterator[bytes]:
-        """The whole answer."""
+        """The whole answer. Raises BadRequest, see Conversation."""
+        self._conversation.finish()
         return json_object(
             {
                 "task": "transcribe",

@@ -33,7 +33,7 @@ class Events(Protocol):
         ...
 
     def done(self, audio_seconds: float) -> Iterator[bytes]:
-        """The last ones, in pieces."""
+        """The last ones, in pieces. Raises ApiError where the format cannot show the whole."""
         ...
 
 
@@ -123,7 +123,8 @@ class ConversationEvents:
             yield event(turn.json())
 
     def done(self, audio_seconds: float) -> Iterator[bytes]:
-        """The whole text again, and what is known besides."""
+        """The whole text again, and what is known besides. Raises BadRequest, see Conversation."""
+        self._conversation.finish()
         transcript = self._builder.transcript()
         yield from _event_pieces(
             {

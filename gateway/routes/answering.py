@@ -39,7 +39,8 @@ class Answer(Protocol):
         ...
 
     async def finish(self, audio_seconds: float) -> None:
-        """Send the rest."""
+        """Send the rest. Raises ApiError where the format cannot show the whole, told as by
+        `fail`."""
         ...
 
 
@@ -80,7 +81,11 @@ class PlainAnswer:
 
     async def finish(self, audio_seconds: float) -> None:
         """See Answer."""
-        pieces: Iterable[bytes] = self._document.finish(audio_seconds)
+        try:
+            pieces: Iterable[bytes] = self._document.finish(audio_seconds)
+        except ApiError as error:
+            await self.fail(error)
+            raise
         if self._document.takes_long:
             pieces = await asyncio.to_thread(list, pieces)
         if self._open.has_begun:
@@ -129,7 +134,11 @@ class StreamedAnswer:
         """See Answer."""
         if self._progress is not None:
             await self._open.write(self._progress.done(audio_seconds))
-        await self._open.write(self._events.done(audio_seconds))
+        try:
+            await self._open.write(self._events.done(audio_seconds))
+        except ApiError as error:
+            await self.fail(error)
+            raise
         await self._open.finish()
 
     def _pieces(self, message: ChunkDone | Partial | Progress) -> Iterator[bytes]:

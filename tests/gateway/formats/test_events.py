@@ -122,8 +122,11 @@ def test_a_conversation_tells_each_turn_as_delta_and_segment() -> None:
 
 
 def test_a_conversation_of_one_channel_is_refused() -> None:
+    events = ConversationEvents()
+    assert list(events.of(chunk_done("one"))) == []
+
     with pytest.raises(BadRequest):
-        list(ConversationEvents().of(chunk_done("one")))
+        list(events.done(3.0))
 
 
 def test_a_failure_is_an_object_named_error() -> None:

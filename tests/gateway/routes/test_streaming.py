@@ -336,9 +336,15 @@ async def test_conversation_streams_turns_and_refuses_one_voice_for_all(tmp_path
         client.script = (chunk_done("one two"), final())
         refused = await streamed(server, response_format="diarized_json")
 
+        refused_late = await streamed(
+            server, response_format="diarized_json", **{"include[]": "progress"}
+        )
+
     kinds = [event["type"].rpartition(".")[2] for event in events(answer.body)]
     assert kinds == ["delta", "segment", "delta", "segment", "done"]
     assert (refused.status, refused.error["code"]) == (400, "unsupported_value")
+    *_, last = events(refused_late.body)
+    assert (last["type"], last["error"]["code"]) == ("error", "unsupported_value")
 
 
 async def test_last_event_has_segments_for_subtitle_programs(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gateway.formats.diarized import ANNOUNCEMENT_SAMPLES
 from gateway.worker_client.interface import TranscriptionFailed
 from protocol.failures import FailureCode
 from tests.fakes import (
@@ -175,7 +177,8 @@ async def test_conversation_on_two_channels_has_speakers(tmp_path: Path) -> None
 
 
 async def test_conversation_on_one_channel_is_refused_and_its_work_ends(tmp_path: Path) -> None:
-    client = FakeWorkerClient(chunk_done("one two"), chunk_done("three", index=1), final(chunks=2))
+    heard = replace(chunk_done("one two"), end=ANNOUNCEMENT_SAMPLES)
+    client = FakeWorkerClient(heard, chunk_done("three", index=1), final(chunks=2))
 
     async with running_server(tmp_path, client) as server:
         answer = await server.upload(file_part(), field_part("response_format", "diarized_json"))
