@@ -1,16 +1,17 @@
 """The ASGI app as data: which path belongs to which handler, and what wraps them all."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.auth import Gatekeeper
 from gateway.boundary import RequestBoundary, record_of
 from gateway.context import Gateway
+from gateway.dialects import DIALECTS
 from gateway.error_shapes import ErrorShape, flat, silent
 from gateway.errors import MethodNotAllowed, NotFound, Unavailable
 from gateway.routes import documentation
@@ -45,7 +46,7 @@ ERROR_SHAPES: dict[str, ErrorShape] = {
 
 def build_app(gateway: Gateway) -> ASGIApp:
     """Everything a caller sees."""
-    return guarded(gateway, all_routes(gateway))
+    return guarded(gateway, [*all_routes(gateway), *live_routes(gateway, DIALECTS)])
 
 
 def guarded(gateway: Gateway, routes: Sequence[BaseRoute]) -> ASGIApp:
@@ -67,8 +68,15 @@ def guarded(gateway: Gateway, routes: Sequence[BaseRoute]) -> ASGIApp:
 
 
 def all_routes(gateway: Gateway) -> list[Route]:
-    """Every path that is served."""
+    """Every path that is served over HTTP."""
     return [*_health_routes(gateway), *_api_routes(gateway), *_documentation_routes()]
+
+
+def live_routes(gateway: Gateway, dialects: Mapping[str, str]) -> list[WebSocketRoute]:
+    """Every path of a live dialect, each with its module."""
+    return [
+        WebSocketRoute(path, _LiveEndpoint(gateway, module)) for path, module in dialects.items()
+    ]
 
 
 def build_overloaded_app(gateway: Gateway) -> ASGIApp:
@@ -139,6 +147,19 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
+
+
+class _LiveEndpoint:
+    """A dialect's path; what it takes to serve it is loaded with the first client."""
+
+    def __init__(self, gateway: Gateway, module: str) -> None:
+        self._gateway = gateway
+        self._module = module
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from gateway.live.handler import dialect_of, serve
+
+        await serve(self._gateway, dialect_of(self._module), scope, receive, send)
 
 
 def _probe(path: str, handler: Handler) -> Route:

@@ -2,11 +2,17 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from gateway.outbound.client import Outbound
 from gateway.settings import Settings
 from gateway.spool import Spool
 from gateway.worker_client.interface import WorkerClient
+
+if TYPE_CHECKING:
+    from gateway.live.publishing import CallEvents
+    from gateway.live.sessions import LiveSessions
 
 EMBEDDED_MODEL = "embedded"
 
@@ -24,6 +30,20 @@ class Gateway:
     """The way to other servers; whoever made the gateway closes it."""
     is_draining: bool = False
     """Set when the server is told to stop: work in flight goes on, new work is refused."""
+
+    @cached_property
+    def live(self) -> "LiveSessions":
+        """What live sessions share; loaded with the first."""
+        from gateway.live.sessions import LiveSessions
+
+        return LiveSessions(self.settings)
+
+    @cached_property
+    def call_events(self) -> "CallEvents":
+        """Who is told what live sessions hear; loaded with the first."""
+        from gateway.live.publishing import NoFollowers
+
+        return NoFollowers()
 
     @property
     def model_note(self) -> str | None:

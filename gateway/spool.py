@@ -113,6 +113,10 @@ class Spool:
         """Remove this start's folder, with anything still in it."""
         shutil.rmtree(self._own_folder, ignore_errors=True)
 
+    def new_path(self) -> Path:
+        """For a file with a name nobody can guess; who creates it deletes it."""
+        return self._own_folder / secrets.token_hex(16)
+
     def new_upload(self) -> SpooledUpload:
         """A file with a name nobody can guess, for one recording."""
         return SpooledUpload(self._own_folder, secrets.token_hex(16))

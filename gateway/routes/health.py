@@ -101,6 +101,7 @@ class HealthRoutes:
             "ready": self._unready_reason(snapshot, {}) is None,
             "reason": self._unready_reason(snapshot, {}),
             "queue": snapshot.waiting_requests,
+            "live_sessions": snapshot.live_sessions,
             "workers": [_worker(worker) for worker in snapshot.workers],
         }
 

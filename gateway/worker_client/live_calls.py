@@ -138,7 +138,7 @@ class LiveCall:
         if isinstance(event, UtteranceDone | UtteranceFailed):
             self._deaths = self._losses = 0
         elif not isinstance(event, SessionClosed | SessionFailed):
-            if event.acknowledged > self._acknowledged > 0:
+            if event.acknowledged > self._acknowledged:
                 self._deaths = self._losses = 0
             self._acknowledged = max(self._acknowledged, event.acknowledged)
         self.tell(event)

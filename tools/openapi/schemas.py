@@ -405,6 +405,7 @@ HEALTH: Schema = {
             "ready": of("boolean", "Whether a request sent now would be served."),
             "reason": {**NULLABLE_TEXT, "description": "Why it would not be, else null."},
             "queue": {**COUNT, "description": "Requests that wait."},
+            "live_sessions": {**COUNT, "description": "Live sessions that are open."},
             "workers": listed("Worker", "Those that are connected."),
         },
     ),

@@ -1,0 +1,10 @@
+"""Which path speaks which dialect; its module is imported with its first client.
+
+Each has `open_dialect(handshake: Handshake) -> Dialect`, which raises ApiError where it refuses
+(gateway/live/handshake.py, gateway/live/events.py).
+"""
+
+from collections.abc import Mapping
+
+DIALECTS: Mapping[str, str] = {}
+"""Module by path."""
