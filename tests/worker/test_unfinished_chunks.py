@@ -278,3 +278,81 @@ def test_only_a_chunk_in_one_piece_is_told_while_it_is_written() -> None:
     assert whole.sole_task(1) is None
     assert both.sole_task(0) is None
     assert both.sole_task(1) is None
+
+
+def conversation(*turns: tuple[int, int, int], index: int = 0) -> Chunk:
+    """A chunk of two sides: (channel, start, end) of each turn, in samples of the chunk."""
+    begin = index * 16_000
+    parted = tuple(
+        Turn(channel, begin + start, begin + end, (SpeechSpan(begin + start, begin + end, 0.9),))
+        for channel, start, end in turns
+    )
+    rising = np.arange(16_000, dtype=np.float32) / 2**14
+    return Chunk(
+        index, begin, begin + 16_000, np.stack([rising, -rising], axis=1), False, (), parted
+    )
+
+
+def test_turns_are_inferred_each_with_its_own_sound_and_joined_in_their_order() -> None:
+    chunks = UnfinishedChunks(replace(REQUEST, splits_channels=True), "")
+    chunks.add(conversation((0, 0, 4_000), (1, 3_000, 9_000), (0, 9_000, 16_000)))
+    tasks = list(chunks.next_tasks())
+
+    heard = [2**14 * task.request.samples for task in tasks]
+    assert [each.tolist() for each in heard] == [
+        list(range(4_000)),
+        list(range(-3_000, -9_000, -1)),
+        list(range(9_000, 16_000)),
+    ]
+    assert chunks.sole_task(0) is None
+    assert chunks.take(2, said("Fine."), "") == chunks.take(0, said("Hello."), "") == Taken()
+    outcome = chunks.take(1, said("How are you?"), "").outcome
+
+    assert outcome is not None
+    assert outcome.text == "Hello. How are you? Fine."
+    assert [(one.channel, one.start, one.end) for one in outcome.segments] == [
+        (0, 0, 4_000),
+        (1, 3_000, 9_000),
+        (0, 9_000, 16_000),
+    ]
+    assert outcome.output_tokens == 6
+
+
+def test_the_language_of_a_chunk_is_that_of_most_of_its_text() -> None:
+    chunks = UnfinishedChunks(replace(REQUEST, splits_channels=True), "")
+    chunks.add(conversation((0, 0, 4_000), (1, 4_000, 9_000), (0, 9_000, 16_000)))
+    list(chunks.next_tasks())
+    chunks.take(0, said("OK.", "English"), "")
+    chunks.take(1, said("Das war alles.", "German"), "")
+
+    outcome = chunks.take(2, said("", None), "").outcome
+
+    assert outcome is not None
+    assert outcome.language == "German"
+
+
+def test_the_previous_context_of_a_side_is_what_it_said_in_all_its_turns() -> None:
+    chunks = UnfinishedChunks(WITH_PREVIOUS, "")
+    chunks.add(conversation((0, 0, 4_000), (1, 4_000, 9_000), (0, 9_000, 16_000)))
+    chunks.add(conversation((0, 0, 4_000), (1, 4_000, 9_000), index=1))
+    list(chunks.next_tasks())
+    for number, text in ((2, "We leave."), (1, "What now?"), (0, "It is late.")):
+        chunks.take(number, said(text), "")
+
+    contexts = [task.request.context for task in chunks.next_tasks()]
+
+    assert contexts == ["It is late. We leave.", "What now?"]
+
+
+def test_what_was_said_before_a_suspicious_turn_is_no_context_either() -> None:
+    chunks = UnfinishedChunks(WITH_PREVIOUS, "")
+    chunks.add(conversation((0, 0, 3_000), (0, 5_000, 8_000), (0, 10_000, 13_000)))
+    chunks.add(conversation((0, 0, 4_000), index=1))
+    list(chunks.next_tasks())
+    chunks.take(0, said("First."), "")
+    chunks.take(1, said("and on and", is_cut_off=True), "")
+    chunks.take(2, said("Last."), "")
+
+    [task] = chunks.next_tasks()
+
+    assert task.request.context == "Last."
