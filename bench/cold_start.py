@@ -31,8 +31,8 @@ IDLE_SECONDS = 1
 
 
 @contextmanager
-def server(model_id: str, log: Path) -> Iterator[str]:
-    """A running server; yields its base address."""
+def server(model_id: str, log: Path, **settings: str) -> Iterator[str]:
+    """A running server with these settings beside our own; yields its base address."""
     environment = {
         **os.environ,
         "MODEL_ID": model_id,
@@ -40,6 +40,7 @@ def server(model_id: str, log: Path) -> Iterator[str]:
         "DATA_DIR": str(log.parent),
         "IDLE_TIMEOUT": str(IDLE_SECONDS),
         "WORKER_START_TIMEOUT": str(TIMEOUT),
+        **settings,
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
