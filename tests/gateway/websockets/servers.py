@@ -91,6 +91,19 @@ class RawClient:
         assert await self.reader.read() == b""
         return int.from_bytes(payload[:2], "big")
 
+    def stop_reading(self) -> None:
+        """Let what comes wait in the kernel."""
+        self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        return transport
+
     def send(self, first: int, payload: bytes = b"") -> None:
         self.writer.write(masked(first, payload))
 

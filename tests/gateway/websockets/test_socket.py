@@ -107,7 +107,9 @@ async def test_client_too_slow_for_its_finals_is_closed_on(
         may_read.set()
 
     async with live_server(tmp_path, speak) as server, raw_client_of(server) as client:
-        await may_read.wait()
+        client.stop_reading()
+        await asyncio.wait_for(may_read.wait(), DEADLINE)
+        client.read_on()
         first, payload = await client.frame()
         while first == 0x81:
             first, payload = await client.frame()
@@ -167,7 +169,8 @@ async def test_client_that_never_reads_holds_a_session_up_for_a_bounded_time(
         await fill_kernel(socket)
         filled.set()
 
-    async with live_server(tmp_path, speak) as server, raw_client_of(server):
+    async with live_server(tmp_path, speak) as server, raw_client_of(server) as client:
+        client.stop_reading()
         await filled.wait()
         tasks = server.server.requests_in_flight
         if tasks:
@@ -207,8 +210,6 @@ async def test_draining_server_lets_sessions_say_their_last_words(tmp_path: Path
 
 
 async def test_socket_stays_open_while_its_session_drains(tmp_path: Path) -> None:
-    may_end = asyncio.Event()
-
     async def speak(socket: ClientSocket) -> None:
         await socket.draining.wait()
         socket.send("draining")
@@ -225,7 +226,6 @@ async def test_socket_stays_open_while_its_session_drains(tmp_path: Path) -> Non
             assert await client.recv() == "still hears 'early'"
             await client.send("enough")
             assert await client.recv() == "still hears 'enough'"
-            may_end.set()
         await client.wait_closed()
 
     assert client.close_code == 1000

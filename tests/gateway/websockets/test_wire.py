@@ -313,8 +313,30 @@ async def test_client_that_answers_no_close_is_cut_off(
         socket.close(1000, "done")
 
     async with live_server(tmp_path, leave) as server, raw_client_of(server) as client:
+        first, payload = await client.frame()
+
+        assert (first, payload) == (0x88, b"\x03\xe8done")
+        assert await client.reader.read() == b""
+
+
+async def test_close_of_a_client_that_was_made_to_wait_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "CLOSE_TIMEOUT", 1e6)
+    may_leave = asyncio.Event()
+
+    async def leave(socket: ClientSocket) -> None:
+        await may_leave.wait()
+
+    async with live_server(tmp_path, leave) as server, raw_client_of(server) as client:
+        (open_wire,) = wires_of(server)
+        paused = when_paused(open_wire)
+        client.writer.write(masked(0x82, bytes(PAUSE_ABOVE + 1)) + masked(0x82, bytes(PAUSE_ABOVE)))
+        await paused.wait()
+        may_leave.set()
+
         assert await client.close_code() == 1000
-    assert wires_of(server) == []
+        await asyncio.wait_for(server.server._connections.all_closed.wait(), DEADLINE)
 
 
 async def test_connections_leave_nothing_behind(tmp_path: Path) -> None:
