@@ -400,12 +400,12 @@ class NativeEngine:
         elif verdict in (Verdict.ENDED, Verdict.CUT_OFF):
             self._finish(progress, is_cut_off=verdict is Verdict.CUT_OFF)
         elif progress.draft is not None and progress.sequence.awaits_verdict:
-            guessed = progress.guess()
+            guessed = progress.guess(verdict)
+            outputs = len(progress.token_ids)
             if guessed or verdict is Verdict.CORRECTED:
-                outputs = len(progress.token_ids)
                 self._scheduler.verify(progress.sequence, outputs, len(guessed))
             else:
-                is_checked = progress.draft.may_follow
+                is_checked = progress.draft.may_follow(outputs)
                 self._scheduler.go_on(progress.sequence, is_checked=is_checked)
 
     def _finish(self, progress: Progress, *, is_cut_off: bool) -> None:

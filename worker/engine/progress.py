@@ -71,7 +71,7 @@ class Progress:
             self.windows, self.audio = tuple(self.step.features.values()), dict(self.step.audio)
         self.token_ids, self.logprobs, self.picks = list(self.chunk.prefix), [], []
         self.guessed = self.chunk.draft[: self.sequence.draft_tokens]
-        self.draft = Draft(self.guessed) if self.guessed else None
+        self.draft = Draft(self.guessed, len(self.token_ids)) if self.guessed else None
         if self.choice.generator is not None:  # what was told of its text has to come true
             self.choice.generator.manual_seed(self.choice.generator.initial_seed())
         self.starts += 1
@@ -131,10 +131,12 @@ class Progress:
         is_full = len(self.token_ids) == self.sequence.max_new_tokens
         return Verdict.CUT_OFF if is_full else Verdict.GOES_ON
 
-    def guess(self) -> tuple[int, ...]:
+    def guess(self, verdict: Verdict) -> tuple[int, ...]:
         """What may come next according to the old text, as far as there is room for it."""
         if self.draft is None:
             return ()
         room = self.sequence.max_new_tokens - len(self.token_ids) - 1
-        self.guessed = self.draft.following(self.token_ids, room)
+        is_corrected = verdict is Verdict.CORRECTED
+        look = self.draft.behind_correction if is_corrected else self.draft.following
+        self.guessed = look(self.token_ids, room)
         return self.guessed
