@@ -554,13 +554,14 @@ def floor_of(speaker: Speaker) -> float | None:
     return utterance._mel.floor if utterance else None
 
 
-def test_one_wrong_token_costs_a_pass_or_two_and_not_the_rest_of_the_text(
+def test_one_wrong_token_costs_a_few_passes_and_not_the_rest_of_the_text(
     engine: NativeEngine, counted: CountingRunner
 ) -> None:
     audio = speech()[: 30 * RATE]
     expected = fresh(engine, audio)
     assert len(expected.token_ids) > 35
-    for change in ((300,), (), (300, expected.token_ids[6])):  # other, missing, one more
+    one = expected.token_ids[6]
+    for change, passes in (((300,), 3), ((300, one), 3), ((), 5)):  # other, one too many, missing
         draft = (*expected.token_ids[:6], *change, *expected.token_ids[7:])
         counted.taken()
 
@@ -568,8 +569,7 @@ def test_one_wrong_token_costs_a_pass_or_two_and_not_the_rest_of_the_text(
 
         work = counted.taken()
         assert answer == expected
-        assert work.passes <= 3
-        assert work.decoded <= 2
+        assert (work.passes <= passes, work.decoded) == (True, 0)
 
 
 def test_a_louder_bin_has_only_the_windows_below_the_new_floor_encoded_again(
