@@ -61,6 +61,8 @@ class HeldAudio:
         assert position >= self.start, "these bytes were dropped"
         pieces = []
         for first, segment in self._segments:
+            if not size:
+                break
             piece = segment.read(position - first, size)
             pieces.append(piece)
             position += len(piece)

@@ -83,6 +83,11 @@ class ReplayLog:
         return self._position
 
     @property
+    def is_passed(self) -> bool:
+        """Whether the cursor is behind everything."""
+        return self._position == self.end and self._passed == len(self._commands)
+
+    @property
     def kept_bytes(self) -> int:
         """Of audio."""
         return self._audio.end - self._audio.start

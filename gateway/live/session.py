@@ -255,13 +255,12 @@ class LiveSession:
             self._log.advance(following)
             if isinstance(following, Stretch):
                 self._unheard.append(self._log.position)
-        is_all_sent = self._log.next(self._log.end) is None
-        if self.is_finishing and is_all_sent and not self._is_close_sent:
+        if self.is_finishing and self._log.is_passed and not self._is_close_sent:
             self._is_close_sent = self._send(CloseSession(self.session_id))
 
     def _open(self) -> bool:
         """Whether the engine knows the session. It need not before there is anything to send."""
-        if not self._is_open and (self.is_finishing or self._log.next(self._log.end) is not None):
+        if not self._is_open and (self.is_finishing or not self._log.is_passed):
             opening = OpenSession(
                 self.session_id,
                 self._attempt,

@@ -171,7 +171,7 @@ class LetterEngine:
         return _Heard(self._count - 1, channel, start)
 
     def _text(self, channel: int, start: int, end: int) -> str:
-        first, end = -(-start // STEP) * STEP, min(end, self._heard)
+        first, end = -(-start // STEP) * STEP, end // STEP * STEP
         letters = [self._letter(channel, frame) for frame in range(first, end, STEP)]
         return "".join(chr(0x100 + letter) for letter, _ in groupby(letters) if letter)
 
