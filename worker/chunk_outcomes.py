@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from protocol.transcription import Nats, Token
 from worker.chunk_tasks import ChunkTask
@@ -62,16 +63,31 @@ def joined(outcomes: Sequence[ChunkOutcome]) -> ChunkOutcome:
         (segment for outcome in spoken for segment in outcome.segments),
         key=lambda segment: (segment.start, segment.end, segment.channel or 0),
     )
-    alone = spoken[0] if len(spoken) == 1 else None
+    is_in_order = len(spoken) == 1 or all(segment.channel is None for segment in segments)
     return ChunkOutcome(
         language=_most_written(spoken),
-        text=alone.text if alone else joined_text([segment.text for segment in segments]),
+        text=joined_text([each.text for each in (spoken if is_in_order else segments)]),
         prompt_tokens=sum(outcome.prompt_tokens for outcome in outcomes),
         audio_tokens=sum(outcome.audio_tokens for outcome in outcomes),
         output_tokens=sum(outcome.output_tokens for outcome in outcomes),
         segments=tuple(segments),
-        tokens=alone.tokens if alone else (),
+        tokens=_joined_tokens(spoken) if is_in_order else (),
     )
+
+
+def _joined_tokens(outcomes: Sequence[ChunkOutcome]) -> tuple[Token, ...]:
+    """Those of texts that follow each other; none where some have none."""
+    if not all(outcome.tokens for outcome in outcomes):
+        return ()
+    tokens: list[Token] = []
+    for number, outcome in enumerate(outcomes):
+        first, *others = outcome.tokens
+        if number:
+            joint = joined_text([outcomes[number - 1].text, outcome.text])
+            space = joint[len(outcomes[number - 1].text) : len(joint) - len(outcome.text)]
+            first = replace(first, content=space.encode() + first.content)
+        tokens += [first, *others]
+    return tuple(tokens)
 
 
 def _most_written(outcomes: Sequence[ChunkOutcome]) -> str | None:
@@ -79,6 +95,11 @@ def _most_written(outcomes: Sequence[ChunkOutcome]) -> str | None:
     for outcome in outcomes:
         written[outcome.language] += len(outcome.text)
     return max(written, key=lambda language: written[language], default=None)
+
+
+def text_behind(before: str, text: str) -> str:
+    """What joined_text joined to `before`; nothing where the text is not longer than that."""
+    return text[len(before) :].lstrip()
 
 
 def joined_text(texts: Sequence[str]) -> str:

@@ -285,9 +285,12 @@ class EngineLoop:
             if not partials.is_due(now):
                 continue
             index = self._recordings[request_id].next_index
-            task = self._unfinished[request_id].sole_task(index)
-            text = self._engine.text_so_far((request_id, task.number)) if task else None
-            partial = partials.partial(task, text, now) if task and text else None
+            telling = self._unfinished[request_id].next_to_tell(index)
+            if telling is None:
+                continue
+            task, before = telling
+            text = self._engine.text_so_far((request_id, task.number))
+            partial = partials.partial(task, before, text, now) if text else None
             if partial is not None:
                 self._send(partial)
 

@@ -1,6 +1,7 @@
 """What is told of a chunk's text while it is written. Pure bookkeeping of the main thread."""
 
 from protocol.transcription import Partial, Transcribe
+from worker.chunk_outcomes import joined_text, text_behind
 from worker.chunk_tasks import ChunkTask
 from worker.text.context_echo import may_become_copy_of_context
 from worker.text.stable_prefix import settled_output
@@ -30,16 +31,20 @@ class PartialTexts:
         """What was told of a chunk so far."""
         return self._told if index == self._index else ""
 
-    def partial(self, task: ChunkTask, raw: str, now: float) -> Partial | None:
-        """A message, where more of the output so far is settled than was told."""
+    def partial(self, task: ChunkTask, before: str, raw: str, now: float) -> Partial | None:
+        """A message, where more of the output so far is settled than was told.
+
+        `before`: the chunk's text before this task's.
+        """
         index = task.chunk.index
-        told = self.told(index)
+        told = text_behind(before, self.told(index))
         output = settled_output(raw, task.request.language, told)
         if output.text == told or self._may_be_dropped(task, output.language, output.text):
             return None
-        self._index, self._told, self._last = index, output.text, now
+        text = joined_text([text for text in (before, output.text) if text])
+        self._index, self._told, self._last = index, text, now
         request = self._request
-        return Partial(request.request_id, request.attempt, index, output.language, output.text)
+        return Partial(request.request_id, request.attempt, index, output.language, text)
 
     def _may_be_dropped(self, task: ChunkTask, language: str | None, text: str) -> bool:
         """Whether the chunk may be inferred again, or nothing may be left of its text."""

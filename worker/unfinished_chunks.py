@@ -13,7 +13,15 @@ import numpy as np
 from protocol.transcription import Transcribe
 from worker.audio.chunking import Chunk, is_faint
 from worker.audio.conversation import Turn
-from worker.chunk_outcomes import end_of, is_echo, joined, joined_text, outcome_of, tail_of
+from worker.chunk_outcomes import (
+    end_of,
+    is_echo,
+    joined,
+    joined_text,
+    outcome_of,
+    tail_of,
+    text_behind,
+)
 from worker.chunk_tasks import ChunkTask
 from worker.engine.interface import ChunkRequest, ChunkText
 from worker.recordings import ChunkOutcome
@@ -84,10 +92,18 @@ class UnfinishedChunks:
             self._running |= {task.number: task for task in tasks}
             yield from tasks
 
-    def sole_task(self, index: int) -> ChunkTask | None:
-        """The task of a chunk that runs and has only one."""
-        found = [task for task in self._running.values() if task.chunk.index == index]
-        return found[0] if len(found) == 1 and index not in self._heard else None
+    def next_to_tell(self, index: int) -> tuple[ChunkTask, str] | None:
+        """The first task of a chunk that runs, and the text before it.
+
+        None where turns of two sides, whose order their words decide, make up the text.
+        """
+        running = [task for task in self._running.values() if task.chunk.index == index]
+        if not running:
+            return None
+        first = min(running, key=lambda task: task.number)
+        if first.turn.channel is not None and len(first.chunk.turns) > 1:
+            return None
+        return first, self._text_before(first)
 
     def task(self, number: int) -> ChunkTask:
         """The running task of this number."""
@@ -110,6 +126,7 @@ class UnfinishedChunks:
         if again is not None:
             return Taken(again=self._rerun(again))
         del self._running[number]
+        told = self._told_of(task, told)
         outcome = outcome_of(task, answer, len(told), wants_tokens=self._request.wants_logprobs)
         if not outcome.text.startswith(told):
             raise ToldOtherwise
@@ -121,6 +138,19 @@ class UnfinishedChunks:
         heard = sorted(self._heard.pop(index), key=lambda each: each.task.number)
         self._keep_tails(index, heard)
         return Taken(outcome=joined([each.outcome for each in heard]))
+
+    def _told_of(self, task: ChunkTask, told: str) -> str:
+        """What of the chunk's told text is this task's."""
+        is_later = any(
+            other.chunk.index == task.chunk.index and other.number < task.number
+            for other in self._running.values()
+        )
+        return "" if is_later else text_behind(self._text_before(task), told)
+
+    def _text_before(self, task: ChunkTask) -> str:
+        heard = sorted(self._heard.get(task.chunk.index, ()), key=lambda each: each.task.number)
+        texts = [each.outcome.text for each in heard if each.task.number < task.number]
+        return joined_text([text for text in texts if text])
 
     def _keep_tails(self, index: int, heard: Sequence[_Heard]) -> None:
         for channel in {each.task.turn.channel for each in heard}:

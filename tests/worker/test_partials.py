@@ -32,12 +32,12 @@ def task(
 
 def texts(task: ChunkTask, *outputs: str, request: Transcribe = REQUEST) -> list[str | None]:
     partials = PartialTexts(request)
-    told = (partials.partial(task, output, float(now)) for now, output in enumerate(outputs))
+    told = (partials.partial(task, "", output, float(now)) for now, output in enumerate(outputs))
     return [partial.text if partial else None for partial in told]
 
 
 def test_a_partial_names_chunk_attempt_and_language() -> None:
-    partial = PartialTexts(REQUEST).partial(task(4), OPENING + "We met ", 0.0)
+    partial = PartialTexts(REQUEST).partial(task(4), "", OPENING + "We met ", 0.0)
 
     assert partial == Partial("r", 3, 4, "English", "We met")
 
@@ -56,16 +56,16 @@ def test_only_growth_is_told() -> None:
 
 def test_what_was_told_is_kept_while_a_displaced_chunk_is_written_again() -> None:
     partials = PartialTexts(REQUEST)
-    partials.partial(task(), OPENING + "We met ", 0.0)
+    partials.partial(task(), "", OPENING + "We met ", 0.0)
 
-    assert partials.partial(task(), OPENING + "We ", 1.0) is None
+    assert partials.partial(task(), "", OPENING + "We ", 1.0) is None
     assert partials.told(0) == "We met"
 
 
 def test_each_chunk_begins_with_nothing_told() -> None:
     partials = PartialTexts(REQUEST)
-    partials.partial(task(0), OPENING + "We met ", 0.0)
-    partial = partials.partial(task(1), OPENING + "And left ", 1.0)
+    partials.partial(task(0), "", OPENING + "We met ", 0.0)
+    partial = partials.partial(task(1), "", OPENING + "And left ", 1.0)
 
     assert partial is not None
     assert partial.text == "And left"
@@ -75,7 +75,7 @@ def test_each_chunk_begins_with_nothing_told() -> None:
 def test_partials_keep_their_distance() -> None:
     partials = PartialTexts(REQUEST)
     assert partials.is_due(0.0)
-    partials.partial(task(), OPENING + "We met ", 5.0)
+    partials.partial(task(), "", OPENING + "We met ", 5.0)
 
     assert not partials.is_due(5.0 + PARTIAL_INTERVAL / 2)
     assert partials.is_due(5.0 + PARTIAL_INTERVAL * 1.01)
@@ -101,3 +101,15 @@ def test_a_text_in_an_unexpected_language_is_held() -> None:
     assert texts(task(), OPENING + "We met ", request=request) == [None]
     assert texts(task(), "language German<asr_text>Wir ", request=request) == ["Wir"]
     assert texts(task(language="German"), "Wir trafen ", request=request) == ["Wir trafen"]
+
+
+def test_what_was_said_before_a_long_pause_stands_before_what_is_written_now() -> None:
+    partials = PartialTexts(REQUEST)
+    partials.partial(task(), "", OPENING + "We met ", 0.0)
+
+    behind = partials.partial(task(), "We met Ada.", OPENING + "She left ", 1.0)
+    unchanged = partials.partial(task(), "We met Ada.", OPENING + "She left ", 2.0)
+
+    assert behind is not None
+    assert behind.text == partials.told(0) == "We met Ada. She left"
+    assert unchanged is None

@@ -274,10 +274,10 @@ def test_only_a_chunk_in_one_piece_is_told_while_it_is_written() -> None:
     both, tasks = split(0.3, 0.3)
     both.take(tasks[0].number, said("Hello."), "")
 
-    assert whole.sole_task(0) is not None
-    assert whole.sole_task(1) is None
-    assert both.sole_task(0) is None
-    assert both.sole_task(1) is None
+    assert whole.next_to_tell(0) == (whole.task(0), "")
+    assert whole.next_to_tell(1) is None
+    assert both.next_to_tell(0) is None
+    assert both.next_to_tell(1) is None
 
 
 def conversation(*turns: tuple[int, int, int], index: int = 0) -> Chunk:
@@ -304,7 +304,7 @@ def test_turns_are_inferred_each_with_its_own_sound_and_joined_in_their_order() 
         list(range(-3_000, -9_000, -1)),
         list(range(9_000, 16_000)),
     ]
-    assert chunks.sole_task(0) is None
+    assert chunks.next_to_tell(0) is None
     assert chunks.take(2, said("Fine."), "") == chunks.take(0, said("Hello."), "") == Taken()
     outcome = chunks.take(1, said("How are you?"), "").outcome
 
@@ -356,3 +356,68 @@ def test_what_was_said_before_a_suspicious_turn_is_no_context_either() -> None:
     [task] = chunks.next_tasks()
 
     assert task.request.context == "Last."
+
+
+def with_long_pauses(request: Transcribe = REQUEST, turns: int = 2) -> UnfinishedChunks:
+    """One channel, cut apart at its pauses; submitted."""
+    chunks = UnfinishedChunks(request, "")
+    whole = chunk(0)
+    size = 16_000 // turns
+    parts = tuple(
+        Turn(
+            None,
+            size * number,
+            size * (number + 1),
+            (SpeechSpan(size * number, size * (number + 1), 0.9),),
+        )
+        for number in range(turns)
+    )
+    chunks.add(replace(whole, turns=parts))
+    list(chunks.next_tasks())
+    return chunks
+
+
+def test_what_is_said_between_long_pauses_is_told_in_order() -> None:
+    chunks = with_long_pauses(turns=3)
+
+    assert chunks.next_to_tell(0) == (chunks.task(0), "")
+    chunks.take(1, said("Two."), "One is")
+    assert chunks.next_to_tell(0) == (chunks.task(0), "")
+    chunks.take(0, said("One is here."), "One is")
+    assert chunks.next_to_tell(0) == (chunks.task(2), "One is here. Two.")
+    taken = chunks.take(2, said("Three are."), "One is here. Two. Three")
+
+    assert text_of(taken) == "One is here. Two. Three are."
+    assert chunks.next_to_tell(0) is None
+
+
+def test_a_part_that_does_not_begin_as_told_is_refused() -> None:
+    chunks = with_long_pauses()
+    chunks.take(0, said("One."), "One.")
+
+    with pytest.raises(ToldOtherwise):
+        chunks.take(1, said("Two."), "One. Three")
+
+
+@pytest.mark.parametrize(("second", "whole"), [("b", b"a b"), ("\u4e8c", "a \u4e8c".encode())])
+def test_tokens_of_what_is_said_between_long_pauses_make_up_the_text(
+    second: str, whole: bytes
+) -> None:
+    chunks = with_long_pauses(replace(REQUEST, wants_logprobs=True))
+    for number, text in enumerate(("a", second)):
+        token = WrittenToken(number, text.encode(), -0.5)
+        taken = chunks.take(number, replace(said(text), tokens=(token,)), "")
+
+    assert taken.outcome is not None
+    assert b"".join(token.content for token in taken.outcome.tokens) == whole
+    assert taken.outcome.text.encode() == whole
+
+
+def test_where_the_tokens_of_a_part_are_unknown_the_chunk_has_none() -> None:
+    chunks = with_long_pauses(replace(REQUEST, wants_logprobs=True))
+    chunks.take(0, replace(said("a"), tokens=(WrittenToken(1, b"a", -0.5),)), "")
+
+    taken = chunks.take(1, said("b"), "")
+
+    assert taken.outcome is not None
+    assert (taken.outcome.text, taken.outcome.tokens) == ("a b", ())

@@ -1,7 +1,6 @@
 """Chunks -> the turns in them, each inferred by itself: who said what, when. Pure.
 
-A chunk of one channel is one turn, pauses and all: its words help the model with each other, are
-told while they are written, and come with their tokens.
+A chunk of one channel is one turn, unless it has long pauses.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,11 @@ SpansByChannel = tuple[tuple[SpeechSpan, ...], ...]
 
 TURN_PAUSE_SAMPLES: Final = SAMPLE_RATE
 """Silence that ends a turn though nobody else speaks."""
+
+LONG_PAUSE_SAMPLES: Final = 2 * SAMPLE_RATE
+"""Silence that parts a chunk whose channels are not told apart. What is said around a shorter one
+helps the model; with 2 to 4 s between strings of digits, 3.9 % of the words are wrong in whole
+chunks and 0.5 % in parted ones."""
 
 MARGIN_SAMPLES: Final = 3 * SAMPLE_RATE // 20
 """Of what is around a turn, given to the model with it, beyond the padding of its spans."""
@@ -60,13 +64,21 @@ class Conversation:
         end = start + len(samples)
         if samples.ndim == 2 and self._comparison.are_same(samples):
             spans = merged(span for spans in spans_by_channel for span in spans)
-            return louder(samples), (Turn(None, start, end, tuple(spans)),)
+            return louder(samples), turns_of_all(spans, start, end)
         if samples.ndim == 1:
-            return samples, (Turn(None, start, end, *spans_by_channel or ((),)),)
+            return samples, turns_of_all(
+                spans_by_channel[0] if spans_by_channel else (), start, end
+            )
         if not spans_by_channel:
             return samples, (Turn(0, start, end, ()), Turn(1, start, end, ()))
         samples, own = without_crosstalk(samples, spans_by_channel, start)
         return samples, turns_of(own, start, end)
+
+
+def turns_of_all(spans: Sequence[SpeechSpan], start: int, end: int) -> tuple[Turn, ...]:
+    """The chunk [start, end) whole, or what lies between its long pauses."""
+    turns = tuple(_turns_of_one(None, spans, (), start, end))
+    return turns if len(turns) > 1 else (Turn(None, start, end, tuple(spans)),)
 
 
 def turns_of(
@@ -86,7 +98,7 @@ def turns_of(
 
 
 def _turns_of_one(
-    channel: int,
+    channel: int | None,
     spans: Sequence[SpeechSpan],
     others: Sequence[SpeechSpan],
     start: int,
@@ -94,7 +106,8 @@ def _turns_of_one(
 ) -> Iterator[Turn]:
     groups: list[list[SpeechSpan]] = [[span] for span in spans[:1]]
     for before, span in pairwise(spans):
-        if _ends_turn(before, span, others):
+        pause = LONG_PAUSE_SAMPLES if channel is None else TURN_PAUSE_SAMPLES
+        if _ends_turn(before, span, others, pause):
             groups.append([span])
         else:
             groups[-1].append(span)
@@ -108,8 +121,10 @@ def _turns_of_one(
         )
 
 
-def _ends_turn(before: SpeechSpan, span: SpeechSpan, others: Sequence[SpeechSpan]) -> bool:
-    if span.start - before.end >= TURN_PAUSE_SAMPLES - 2 * PADDING_SAMPLES:
+def _ends_turn(
+    before: SpeechSpan, span: SpeechSpan, others: Sequence[SpeechSpan], pause: int
+) -> bool:
+    if span.start - before.end >= pause - 2 * PADDING_SAMPLES:
         return True
     return any(
         before.start < other.start < span.start and before.end < other.end < span.end

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from worker.audio import SAMPLE_RATE
 from worker.audio.chunking import FAINT_PEAK, SILENT_PEAK, Chunk, Chunker, is_faint, is_silent
-from worker.audio.conversation import Turn
 from worker.audio.vad import STEP_SAMPLES
 
 Samples = NDArray[np.float32]
@@ -306,7 +305,7 @@ def test_spans_say_where_somebody_speaks_with_a_margin() -> None:
     edges = [edge / SAMPLE_RATE for span in chunk.spans for edge in (span.start, span.end)]
     assert edges == pytest.approx([1.9, 3.1, 4.9, 8.0], abs=0.04)
     assert all(span.probability == pytest.approx(0.9) for span in chunk.spans)
-    assert chunk.turns == (Turn(None, chunk.start, chunk.end, chunk.spans),)
+    assert tuple(span for turn in chunk.turns for span in turn.spans) == chunk.spans
 
 
 def test_half_a_second_without_speech_beats_a_nearer_and_deeper_lull() -> None:

@@ -89,12 +89,20 @@ def noise(seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(0, 0.1, CHUNK).astype(np.float32)
 
 
-def test_one_channel_is_one_turn_with_all_its_pauses() -> None:
-    said = spans((1, 2), (20, 21))
+def test_one_channel_is_one_turn_with_its_short_pauses() -> None:
+    said = spans((1, 2), (3.7, 4))
 
-    _, found = Conversation().parted(noise(1), (said,), 5 * CHUNK)
+    _, found = Conversation().parted(noise(1), (said,), 0)
 
-    assert found == (Turn(None, 5 * CHUNK, 6 * CHUNK, said),)
+    assert found == (Turn(None, 0, CHUNK, said),)
+
+
+def test_a_long_pause_parts_a_chunk_of_one_channel() -> None:
+    first, second = spans((1, 2), (3.9, 5))
+
+    _, found = Conversation().parted(noise(1), ((first, second),), 0)
+
+    assert [(turn.channel, turn.spans) for turn in found] == [(None, (first,)), (None, (second,))]
 
 
 def test_the_same_sound_in_both_channels_is_one_turn_of_nobody() -> None:
