@@ -79,8 +79,8 @@ async def serve(
     if gateway.is_draining:
         raise shutting_down()
     record = record_of(scope)
-    dialect = open_dialect(read_handshake(gateway, scope, record))
     session_id = f"sess_{secrets.token_hex(12)}"
+    dialect = open_dialect(read_handshake(gateway, scope, record, session_id))
     try:
         call = gateway.worker_client.open_session(session_id)
     except TranscriptionFailed as failure:
@@ -97,18 +97,24 @@ async def serve(
         call.close()
 
 
-def read_handshake(gateway: Gateway, scope: Scope, record: RequestRecord) -> Handshake:
+def read_handshake(
+    gateway: Gateway, scope: Scope, record: RequestRecord, session_id: str
+) -> Handshake:
     """What a dialect needs to know."""
     headers = Headers(scope=scope)
+    key = presented_key(headers)
+    secret = gateway.client_secrets.find(key)
     return Handshake(
+        session_id=session_id,
         path=scope["path"],
         query=QueryParams(scope["query_string"]),
         headers=headers,
         subprotocols=tuple(scope["subprotocols"]),
-        key=presented_key(headers),
+        key=key,
         owner=record.owner,
         served_model=gateway.settings.served_model,
         settings=gateway.settings,
+        client_session=secret.session if secret is not None else None,
     )
 
 
@@ -123,6 +129,7 @@ class Conversation:
         self._call = call
         self._leg = leg
         self._untold: deque[SessionEvent] = deque()
+        self._has_begun = False
         self._over = asyncio.Event()
         self._finishing = asyncio.Event()
         self._socket: Socket | None = None
@@ -139,6 +146,7 @@ class Conversation:
         """Talk until everything is answered and the client told, or nobody can be."""
         self._socket = socket
         self._events.began(self._leg, self._dialect.opening)
+        self._has_begun = True
         self._greet()
         async with asyncio.TaskGroup() as tasks:
             helpers = [
@@ -163,6 +171,7 @@ class Conversation:
         record.details |= {
             "session": self._leg.session_id,
             "utterances": self._session.utterances,
+            "contradictions": self._session.contradictions or None,
             "attempts": self._call.attempt,
             "partials_dropped": dropped or None,
         }
@@ -232,7 +241,8 @@ class Conversation:
         """Tell what the session had to say to followers and client."""
         while self._untold:
             event = self._untold.popleft()
-            self._events.publish(self._leg, event)
+            if self._has_begun:
+                self._events.publish(self._leg, event)
             if self._socket is not None:
                 self._perform(self._dialect.event(event))
             if isinstance(event, SessionEnded):

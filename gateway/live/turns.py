@@ -224,8 +224,8 @@ class Turns:
         return told + self._telling.started(item)
 
     def _join(self, utterance: Utterance, item: Item) -> None:
+        utterance.is_dropped = item.is_done
         if item.is_done:
-            utterance.is_dropped = True
             return
         utterance.item, utterance.is_held = item, False
         item.is_known = True
@@ -265,6 +265,8 @@ class Turns:
         if utterance is None:
             return told
         utterance.is_ended = True
+        if utterance.item is not None and utterance.item.is_done:
+            utterance.item, utterance.is_dropped = None, True  # cleared meanwhile
         channel = self._channels[utterance.channel]
         is_commit = event.reason is EndReason.COMMIT and bool(channel.commits)
         if utterance.is_held:

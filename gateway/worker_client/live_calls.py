@@ -94,9 +94,10 @@ class LiveCall:
             return False
         if self._calls.post(self.engine[0], message):
             return True
-        self._was_refused = True
         if isinstance(message, OpenSession):
             self._calls.fell_silent(self.engine[0])
+        else:
+            self._was_refused = True
         return False
 
     def close(self) -> None:
