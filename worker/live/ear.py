@@ -127,9 +127,11 @@ class Ear:
 
     def judged(self, steps: JudgedSteps) -> Iterator[News]:
         """What the samples taken last mean."""
-        self._finder.push(steps.probabilities)
-        for event in self._endpointer.push(steps.probabilities, steps.levels):
-            yield from self._news_of(event)
+        # Step by step: what an event tells and forgets must not depend on what came along with it.
+        for probability, level in zip(steps.probabilities, steps.levels, strict=True):
+            self._finder.push((probability,))
+            for event in self._endpointer.push((probability,), (level,)):
+                yield from self._news_of(event)
         yield from self._grown()
         self._forget()
 
