@@ -101,6 +101,12 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class CallNotFound(NotFound):
+    """No call of this id can be followed, or none of this caller's."""
+
+    code = "call_not_found"
+
+
 class MethodNotAllowed(ApiError):
     """The path exists, but not for this method."""
 

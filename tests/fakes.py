@@ -135,6 +135,8 @@ class FakeWorkerClient:
         self.expected = 0
         """Requests that are expected or under way."""
         self.was_expecting = asyncio.Event()
+        self.warmed: list[float] = []
+        """For how long an engine was wanted, each time."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.arrived = asyncio.Event()
@@ -170,6 +172,9 @@ class FakeWorkerClient:
 
     def upload_grew(self, request_id: str, upload_bytes: int, *, is_whole: bool) -> None:
         self.growth.append((request_id, upload_bytes, is_whole))
+
+    def warm(self, seconds: float) -> None:
+        self.warmed.append(seconds)
 
     @contextmanager
     def expecting(self) -> Iterator[None]:

@@ -116,6 +116,11 @@ class WorkerClient(Protocol):
         """
         ...
 
+    def warm(self, seconds: float) -> None:
+        """For so long an engine is wanted: one is started where none runs, and kept. Later calls
+        extend this, and never shorten it."""
+        ...
+
     def expecting(self) -> AbstractContextManager[None]:
         """For as long as a request is on its way in: it keeps a running engine, and starts none."""
         ...

@@ -123,6 +123,7 @@ class Lifecycle:
         self._workers: dict[str, Worker] = {}
         self.expected = 0
         """Requests on their way in: a reason to keep an engine, none to start one."""
+        self._wanted_until = float("-inf")
         self._is_crowded = False
         """Whether a request went to a crowded engine since the last decision."""
 
@@ -141,6 +142,10 @@ class Lifecycle:
     def worker(self, worker_id: str) -> Worker | None:
         """The worker of that id, if it is connected."""
         return self._workers.get(worker_id)
+
+    def want_until(self, moment: float) -> None:
+        """Somebody will need an engine: until then one is started where none runs, and kept."""
+        self._wanted_until = max(self._wanted_until, moment)
 
     def supervisor_joined(self, worker_id: str, instance: str, now: float) -> set[str]:
         """A supervisor said hello; what its engine does follows in EngineStatus.
@@ -266,9 +271,11 @@ class Lifecycle:
         only where no engine takes any."""
         actions: list[Start | Stop] = []
         lacks_places = waiting > sum(worker.free for worker in self._workers.values())
-        if lacks_places or waiting_sessions or self._is_crowded:
+        is_wanted = now < self._wanted_until
+        lacks_engine = is_wanted and not any(each.takes_work for each in self._workers.values())
+        if lacks_places or waiting_sessions or self._is_crowded or lacks_engine:
             actions += self._start_one(now)
-        waiting += waiting_sessions
+        waiting += waiting_sessions + is_wanted
         self._is_crowded = False
         for worker in self._workers.values():
             if not worker.is_supervised:

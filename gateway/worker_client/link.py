@@ -152,6 +152,11 @@ class WorkerLink:
         """See WorkerClient.open_session."""
         return self._dispatcher.open_session(session_id)
 
+    def warm(self, seconds: float) -> None:
+        """See WorkerClient.warm."""
+        self._lifecycle.want_until(self._loop.time() + seconds)
+        self._dispatcher.move()
+
     @contextmanager
     def expecting(self) -> Iterator[None]:
         """See WorkerClient.expecting."""

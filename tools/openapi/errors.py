@@ -16,6 +16,7 @@ CODES = {
     "origin_not_allowed": (403, "a web page of a foreign origin"),
     "not_found": (404, "nothing is served under this path"),
     "model_not_found": (404, "no model goes by this name"),
+    "call_not_found": (404, "no call of this id is under way, or has just ended"),
     "method_not_supported": (405, "the path takes another method, named in `allow`"),
     "request_timeout": (408, "the upload stopped arriving, or arrives too slowly"),
     "upload_too_large": (413, "the upload is larger than `MAX_UPLOAD_BYTES`"),

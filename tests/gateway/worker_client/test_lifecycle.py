@@ -335,3 +335,56 @@ def test_an_engine_that_is_ready_but_never_says_hello_is_ended(fleet: Lifecycle)
 
     assert fleet.decide(10.0 + LINK_GRACE - 1, waiting=1) == []
     assert fleet.decide(10.0 + LINK_GRACE, waiting=1) == [Stop("one", 1)]
+
+
+def test_a_wanted_engine_is_started_once_though_nobody_waits(fleet: Lifecycle) -> None:
+    fleet.want_until(60.0)
+
+    assert fleet.decide(0.0, waiting=0) == [Start("one")]
+    assert fleet.decide(0.1, waiting=0) == []
+
+
+def test_an_engine_that_runs_is_kept_while_it_is_wanted_and_no_longer(fleet: Lifecycle) -> None:
+    ready(fleet)
+    fleet.want_until(IDLE_TIMEOUT + 60.0)
+
+    assert fleet.decide(IDLE_TIMEOUT + 59.9, waiting=0) == []
+    assert fleet.decide(IDLE_TIMEOUT + 60.0, waiting=0) == [Stop("one", 1)]
+
+
+def test_the_idle_timeout_goes_on_when_an_engine_is_no_longer_wanted(fleet: Lifecycle) -> None:
+    fleet.want_until(60.0)
+    ready(fleet, now=10.0)
+
+    assert fleet.decide(9.9 + IDLE_TIMEOUT, waiting=0) == []
+    assert fleet.decide(10.0 + IDLE_TIMEOUT, waiting=0) == [Stop("one", 1)]
+
+
+def test_wanting_an_engine_for_less_long_shortens_nothing(fleet: Lifecycle) -> None:
+    fleet.want_until(60.0)
+    fleet.want_until(5.0)
+
+    assert fleet.decide(59.9, waiting=0) == [Start("one")]
+
+
+def test_an_engine_that_was_wanted_once_is_not_started_afterwards(fleet: Lifecycle) -> None:
+    fleet.want_until(60.0)
+
+    assert fleet.decide(60.0, waiting=0) == []
+
+
+def test_a_wanted_engine_that_died_is_started_again(fleet: Lifecycle) -> None:
+    ready(fleet)
+    fleet.want_until(60.0)
+    fleet.status_changed("one", status(EngineState.STOPPED), 1.0)
+
+    assert fleet.decide(1.0, waiting=0) == [Start("one")]
+
+
+def test_a_supervisor_goes_on_trying_while_an_engine_is_wanted(fleet: Lifecycle) -> None:
+    fleet.want_until(60.0)
+    fleet.decide(0.0, waiting=0)
+    fleet.status_changed("one", status(EngineState.BACKING_OFF), 1.0)
+
+    assert fleet.decide(1.0, waiting=0) == []
+    assert fleet.decide(60.0, waiting=0) == [Stop("one", 1)]

@@ -139,6 +139,16 @@ async def test_a_request_wakes_the_engine_and_gets_its_text(road: Road) -> None:
     assert (await supervisor.receive(EngineFinishedWork)).epoch == 1
 
 
+async def test_an_engine_is_started_for_a_caller_who_only_says_that_it_will_call(
+    road: Road,
+) -> None:
+    supervisor = await road.supervisor()
+    await supervisor.report(EngineState.STOPPED, epoch=0)
+    road.link.warm(60.0)
+
+    await supervisor.receive(StartEngine)
+
+
 async def test_chunks_reach_the_caller_as_they_are_done(road: Road) -> None:
     await road.supervisor()
     engine = await road.engine()
