@@ -68,9 +68,9 @@ def shared(name: str) -> NativeEngine:
 
 
 def audio_for(name: str, seed: int) -> Samples:
-    """16 s that get louder in the middle, so that the floor under all of it rises."""
+    """16 s that get louder when their first window is complete: the floor under it rises."""
     samples = speech()[seed * 8_000 :] if name == "embedded" else sound(16 * RATE, seed)
-    loudness = np.where(np.arange(16 * RATE) < 6 * RATE, 0.02, 1.0).astype(np.float32)
+    loudness = np.where(np.arange(16 * RATE) < 9 * RATE, 0.02, 1.0).astype(np.float32)
     return samples[: 16 * RATE] * loudness
 
 
@@ -142,6 +142,16 @@ def test_less_than_half_a_second_is_padded_and_the_padding_forgotten(engine: Nat
     lengths = [0, 1, 199, 200, 201, 4_000, 7_999, 8_000, 8_001, 12_000]
 
     Speaker(engine, speech()).says_what_a_fresh_engine_says(lengths)
+
+
+@pytest.mark.parametrize("name", ["embedded", RANDOM])
+def test_when_the_floor_rises_what_lay_below_it_is_heard_anew(name: str) -> None:
+    engine = shared(name)
+    speaker = Speaker(engine, audio_for(name, 2))
+
+    speaker.says_what_a_fresh_engine_says([8 * RATE + 40, 9 * RATE, 9 * RATE + 4_000, 12 * RATE])
+
+    left_clean(engine)
 
 
 @pytest.mark.parametrize("behind", [0, 1, 3])
@@ -225,17 +235,17 @@ def test_after_a_cancelled_step_the_next_says_what_it_says_afresh(
 ) -> None:
     monkeypatch.setattr(native_model.NativeModel, "reads_behind", behind)
     engine = shared(RANDOM)
-    audio = audio_for(RANDOM, 3)  # loud from 6 s on
-    expected = fresh(engine, audio[: 9 * RATE])
+    audio = audio_for(RANDOM, 3)
+    expected = fresh(engine, audio[: 11 * RATE])
     for steps in range(16):
         speaker = Speaker(engine, audio, f"talk {steps}")
-        speaker.step(5 * RATE)
-        key = speaker.submit(17 * RATE // 2, priority=Priority.BULK)
+        speaker.step(9 * RATE)
+        key = speaker.submit(10 * RATE, priority=Priority.BULK)
         for _ in range(steps):
             engine.step(nothing)
         engine.cancel(key)
 
-        assert speaker.step(9 * RATE) == expected
+        assert speaker.step(11 * RATE) == expected
     left_clean(engine)
 
 
@@ -415,6 +425,32 @@ def test_a_lack_of_memory_takes_what_is_kept_and_spoils_no_step() -> None:
 
     assert isinstance(answers[failed], ChunkFailure)
     speaker.says_what_a_fresh_engine_says([10 * RATE, 12 * RATE])
+
+
+def test_a_fault_that_shows_after_a_cancel_leaves_nothing_to_go_on_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(native_model.NativeModel, "reads_behind", 9)
+    engine = shared("embedded")
+    speaker = Speaker(engine, speech())
+    speaker.step(9 * RATE)
+    key = speaker.submit(10 * RATE, priority=Priority.BULK)
+    for _ in range(2):
+        engine.step(nothing)
+    engine.cancel(key)
+    assert region_of(speaker) is not None
+
+    with monkeypatch.context() as patch:
+        patch.setattr("worker.engine.runner.Launched.read", faulty)
+        assert finished(engine) == {}
+
+    assert region_of(speaker) is None
+    speaker.says_what_a_fresh_engine_says([10 * RATE])
+    left_clean(engine)
+
+
+def faulty(_launched: object) -> None:
+    raise RuntimeError("the device found something wrong")
 
 
 def test_a_prefix_that_is_no_token_is_refused(engine: NativeEngine) -> None:
