@@ -34,10 +34,9 @@ class AgreedText:
         self._last = text
         if not text.startswith(self._stable):
             return ""
-        seen = text[: agreed + 1]  # a word is whole by what follows it
-        settled = settled_output(seen, _ANY_LANGUAGE, self._stable).text
-        if len(settled) <= agreed:
-            self._stable = settled
+        is_followed = text[agreed : agreed + 1].isspace()  # a word is whole by what follows it
+        seen = text[: agreed + is_followed]
+        self._stable = settled_output(seen, _ANY_LANGUAGE, self._stable).text
         return text[len(self._stable) :]
 
 

@@ -78,13 +78,13 @@ class Utterance:
         self._asked = 0
         """Samples of the latest step."""
         self._steps = 0
-        self._newest: tuple[int, ChunkText] | None = None
-        """The latest text, and the samples it is of."""
+        self._newest: tuple[Step, ChunkText] | None = None
+        """The latest text, and the step it is of."""
         self._agreed = AgreedText()
         self._forced_language: str | None = None
         """One of those expected, where another was heard."""
-        self._failures = 0
-        """Of its final step."""
+        self._failed: tuple[int, int] = (0, 0)
+        """Samples of the latest final step that failed, and how often that did."""
 
     def __repr__(self) -> str:
         state = "complete" if self._complete else "open"
@@ -150,17 +150,36 @@ class Utterance:
     def _wanted_samples(self) -> tuple[int, bool] | None:
         if not self._is_speech:
             return None
-        end = self._complete.end - self.start if self._complete else self._pause
+        end = self._end
         if end is not None:
-            is_known = self._newest is not None and self._newest[0] == end
-            is_asked = self._running is not None and self._running.samples == end
-            return None if is_known or is_asked else (end, True)
+            return None if self._is_asked(end) else (end, True)
         if self._running is not None or not self._options.wants_partials:
             return None
         length = len(self._samples)
         step = round(self._options.step_seconds * SAMPLE_RATE)
-        is_due = length - self._asked >= step and length >= FIRST_STEP_SAMPLES
+        is_due = length - self._asked >= max(step, 1) and length >= FIRST_STEP_SAMPLES
         return (length, False) if is_due else None
+
+    @property
+    def _end(self) -> int | None:
+        """How many samples it has, or will have if the silence holds."""
+        return self._complete.end - self.start if self._complete else self._pause
+
+    def _is_asked(self, end: int) -> bool:
+        """Whether its final is known or under way, or better waited with."""
+        if self._final_at(end) is not None:
+            return True
+        if self._running is not None and self._running.samples == end and self._running.is_final:
+            return True
+        return self._complete is None and self._failed[0] == end
+
+    def _final_at(self, end: int) -> ChunkText | None:
+        """What is known of so many samples, if it will do as the last word on them."""
+        if self._newest is None or self._newest[0].samples != end:
+            return None
+        step, answer = self._newest
+        is_as_good = not self._rolls_back and not self._options.wants_logprobs
+        return answer if step.is_final or is_as_good else None
 
     def _request(self, samples: int, *, is_final: bool) -> ChunkRequest:
         options = self._options
@@ -179,7 +198,7 @@ class Utterance:
             return request  # the engine cannot check a draft: the final is written from nothing
         keeps = self._steps >= options.unfixed_steps
         kept = said[: max(0, len(said) - options.unfixed_tokens)] if keeps else ()
-        most = None if is_final else options.max_new_tokens
+        most = None if is_final else max(options.max_new_tokens, 1)
         return replace(request, prefix=kept, most_new_tokens=most)
 
     def began(self, step: Step) -> None:
@@ -195,7 +214,7 @@ class Utterance:
         self._running = None
         if self._heard_unexpected(answer):
             return None
-        self._newest = (step.samples, answer)
+        self._newest = (step, answer)
         if self._complete is not None and self._complete.end - self.start == step.samples:
             return None  # the final says it
         covers = self.start + step.samples
@@ -211,8 +230,10 @@ class Utterance:
         assert step is not None
         self._running = None
         self._newest = None
-        self._failures += step.is_final
-        return self.is_complete and self._failures > 1
+        if step.is_final:
+            samples, failures = self._failed
+            self._failed = (step.samples, failures + 1 if samples == step.samples else 1)
+        return self.is_complete and step.is_final and self._failed[1] > 1
 
     def _heard_unexpected(self, answer: ChunkText) -> bool:
         """Whether to ask again with the first of the expected languages as the language."""
@@ -248,10 +269,8 @@ class Utterance:
             return None
         if not self._is_speech:
             return ChunkOutcome()
-        samples = self._complete.end - self.start
-        if self._newest is None or self._newest[0] != samples:
-            return None
-        return self._outcome_of(self._newest[1], self._complete)
+        answer = self._final_at(self._complete.end - self.start)
+        return None if answer is None else self._outcome_of(answer, self._complete)
 
     def _outcome_of(self, answer: ChunkText, complete: UtteranceComplete) -> ChunkOutcome:
         heard = self._samples.first(complete.end - self.start)
