@@ -304,9 +304,7 @@ class Turns:
             return self._commit_item(utterance.item)
         commit.ended.add(number)
         known = commit.items.get(number)
-        if number in commit.answered:
-            utterance.is_dropped = utterance.item is None
-        elif utterance.item is not None:
+        if utterance.item is not None:
             commit.items.setdefault(number, utterance.item)
         elif known is not None:
             self._join(utterance, known)

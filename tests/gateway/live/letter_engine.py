@@ -83,7 +83,7 @@ class LetterEngine:
         self._unanswered: list[_Heard] = []
         self._count = 0
         self._is_closing = False
-        self._wanted_manual = self._is_manual
+        self._told_acknowledged = self._heard
 
     def receive(self, message: object) -> None:
         """A message of the gateway."""
@@ -186,7 +186,9 @@ class LetterEngine:
 
     def _tell(self, kind: type, *rest: object) -> None:
         ids = (self.opening.session_id, self.opening.attempt)
-        self.told.append(kind(*ids, self._acknowledged(), self._heard, *rest))
+        # One event late, as where an engine dies just before it says so.
+        acknowledged, self._told_acknowledged = self._told_acknowledged, self._acknowledged()
+        self.told.append(kind(*ids, acknowledged, self._heard, *rest))
 
     def _close_if_done(self) -> None:
         if self._is_closing and not self._unanswered:

@@ -31,7 +31,7 @@ from gateway.live.session import LiveSession
 from gateway.worker_client import outcomes
 from gateway.worker_client.live_calls import EngineFound, EngineLost, TryAgain
 from protocol.limits import LIVE_WINDOW_SECONDS
-from protocol.live import AudioPacket, CloseSession, Configure, Hypothesis, OpenSession
+from protocol.live import AudioPacket, CloseSession, Configure, Hypothesis, Listened, OpenSession
 from tests.gateway.live.letter_engine import STEP, LetterEngine, options, spoken, stream_format
 from tests.gateway.live.recorder import Recorder
 
@@ -188,6 +188,32 @@ def test_a_turn_goes_on_under_its_id_in_the_next_engine() -> None:
     assert talk.session.contradictions == 0
 
 
+def test_an_engine_that_has_yet_to_catch_up_takes_nothing_back() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    for letter in (1, 2, 3):
+        talk.say(spoken(letter, steps=5))
+    talk.guess()
+    talk.let_engine_speak()
+    talk.kill_engine()
+    talk.find_engine()
+    talk.guess()
+    engine = talk.line.engine
+    assert engine is not None
+    engine.told = [
+        replace(event, stable="", tail=A) if isinstance(event, Hypothesis) else event
+        for event in engine.told
+    ]
+    talk.let_engine_speak()
+    talk.say(spoken(0, steps=20))
+    talk.let_engine_finish()
+
+    changes = [event for event in talk.told.events if isinstance(event, TextChanged)]
+    assert [change.stable for change in changes] == [A + B, A + B]
+    assert talk.told.text() == A + B + C
+    assert talk.session.contradictions == 0
+
+
 def test_what_was_answered_before_a_death_is_not_answered_again() -> None:
     talk = Conversation()
     talk.find_engine()
@@ -329,6 +355,59 @@ def test_what_is_cleared_is_never_spoken_of_again() -> None:
     assert len(events_of(talk, AudioCleared)) == 1
 
 
+def test_speech_that_begins_while_it_is_cleared_is_never_spoken_of() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    talk.say(spoken(1, steps=20))
+    talk.session.take(ClearAudio())
+    talk.let_engine_finish()
+
+    assert events_of(talk, TurnStarted) == []
+
+
+def test_a_later_part_is_told_of_when_the_one_before_is_answered() -> None:
+    talk = Conversation(is_manual=True)
+    talk.find_engine()
+    talk.say(spoken(1, steps=45) + spoken(2, steps=45))
+    talk.guess()
+    talk.say(spoken(0, steps=10) + spoken(3, steps=20) + spoken(4, steps=20))
+    talk.guess()
+    talk.let_engine_finish()
+    talk.session.take(CommitTurn())
+    talk.let_engine_finish()
+
+    assert talk.told.text() == A + B + " " + C + chr(0x104)
+    assert talk.session.contradictions == 0
+
+
+def test_a_turn_that_the_next_engine_does_not_hear_ends_with_what_was_told() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    talk.say(spoken(1, steps=10) + spoken(2, steps=10))
+    talk.guess()
+    talk.let_engine_speak()
+    talk.kill_engine()
+    talk.find_engine()
+    talk.session.learn(Listened("sess_1", 2, 16_000, 16_000))
+
+    assert kinds(talk)[-3:] == [TurnStopped, TurnCommitted, TurnCompleted]
+    assert talk.told.text() == A
+
+
+def test_a_short_turn_that_was_answered_is_not_taken_for_the_next() -> None:
+    talk = Conversation(is_manual=True)
+    talk.find_engine()
+    talk.say(spoken(1, steps=5))
+    talk.session.take(CommitTurn(even_if_empty=True))
+    talk.let_engine_finish()
+    talk.kill_engine()
+    talk.find_engine()
+    talk.let_engine_finish()
+
+    assert talk.told.text() == A
+    assert len(talk.told.committed) == 1
+
+
 def test_finish_answers_what_is_open_and_ends() -> None:
     talk = Conversation()
     talk.find_engine()
@@ -452,7 +531,7 @@ def test_the_last_word_of_a_session_closes_it_in_its_engine() -> None:
     assert talk.told.text() == A
 
 
-SAID = st.tuples(st.just("say"), st.integers(3, 40), st.integers(0, 25), st.integers(150, 9 * STEP))
+SAID = st.tuples(st.just("say"), st.integers(9, 40), st.integers(0, 25), st.integers(150, 9 * STEP))
 EVENTS = st.one_of(
     SAID,
     SAID,
