@@ -69,14 +69,18 @@ class KvArena:
 
     def could_allocate(self, tokens: int, without: Iterable[Region] = ()) -> bool:
         """Whether `allocate` would succeed once the regions of `without` were free."""
+        return self.largest_free >= tokens or self.place_for(tokens, without) is not None
+
+    def place_for(self, tokens: int, without: Iterable[Region] = ()) -> int | None:
+        """Where `allocate` would put a region then."""
         going = {region.start for region in without}
         end = 0
         for start, region in sorted(self._taken.items()):
             if start not in going:
                 if start - end >= tokens:
-                    return True
+                    return end
                 end = region.end
-        return self.tokens - end >= tokens
+        return end if self.tokens - end >= tokens else None
 
     def free(self, region: Region) -> None:
         """Give a region back. ValueError if it is not one that is out: a fault of the caller."""

@@ -3,6 +3,7 @@
 Whoever needs memory gets theirs, the least recently used first; what is lost is prefilled anew.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
 from worker.kv_arena import KvArena, Region
@@ -52,18 +53,28 @@ class ParkedRegions:
         """Free regions until so many tokens fit; they must fit once all are free."""
         if self._arena.could_allocate(tokens):
             return
-        leaving: list[str] = []
-        for utterance in self._parked:
-            leaving.append(utterance)
-            if self._could_allocate(tokens, leaving):
-                break
+        oldest = list(self._parked)
+        count = bisect_left(
+            range(len(oldest)), True, key=lambda last: self._fits(tokens, oldest[: last + 1])
+        )
+        place = self._arena.place_for(tokens, self._regions_of(oldest[: count + 1]))
+        assert place is not None
         # Regions that lie elsewhere do not help: they stay.
-        for utterance in leaving[:-1]:
+        leaving = [
+            utterance
+            for utterance in oldest[: count + 1]
+            if place < self._parked[utterance][0].end
+            and self._parked[utterance][0].start < place + tokens
+        ]
+        for utterance in reversed(leaving.copy()):
             others = [other for other in leaving if other != utterance]
-            if self._could_allocate(tokens, others):
+            if self._fits(tokens, others):
                 leaving = others
         for utterance in leaving:
             self.forget(utterance)
 
-    def _could_allocate(self, tokens: int, leaving: Iterable[str]) -> bool:
-        return self._arena.could_allocate(tokens, [self._parked[name][0] for name in leaving])
+    def _fits(self, tokens: int, leaving: Iterable[str]) -> bool:
+        return self._arena.could_allocate(tokens, self._regions_of(leaving))
+
+    def _regions_of(self, utterances: Iterable[str]) -> list[Region]:
+        return [self._parked[utterance][0] for utterance in utterances]

@@ -420,9 +420,13 @@ class Scheduler:
 
     def _fits(self, sequence: Sequence, without: Iterable[Sequence]) -> bool:
         regions: list[Region] = [region for other in without if (region := other.region)]
-        has_slot = len(self._slots) + len(regions) > self._kept_back(sequence)
+        if len(self._slots) + len(regions) <= self._kept_back(sequence):
+            return False
+        own = self._parked.region_of(sequence.utterance)
+        if own is not None and own.tokens >= sequence.kv_tokens:
+            return True
         going = regions + self._parked.regions()
-        return has_slot and self._arena.could_allocate(sequence.kv_tokens, without=going)
+        return self._arena.could_allocate(sequence.kv_tokens, without=going)
 
     def _kept_back(self, sequence: Sequence) -> int:
         """Slots that this sequence must leave free: some are for requests that hold none yet, or a

@@ -1,7 +1,9 @@
 """Regions between two steps of their utterances."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -83,6 +85,36 @@ def test_a_region_that_lies_where_it_does_not_help_stays() -> None:
 
     assert names(parked) == ["talk 0", "talk 2"]
     assert wall[0] == Region(2 * GRAIN, 2 * GRAIN)
+
+
+def test_where_no_region_is_large_enough_neighbours_leave_together() -> None:
+    _, parked = with_parked(4, 4, 4, 4)
+    parked.park("talk 1", *parked.take("talk 1"))
+
+    parked.make_room(5 * GRAIN)
+
+    assert names(parked) == ["talk 0", "talk 1"]
+
+
+def test_room_is_found_among_many_without_asking_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = KvArena(2_000 * GRAIN)
+    parked = ParkedRegions(arena)
+    for number in range(1_000):
+        region = arena.allocate(2 * GRAIN)
+        assert region is not None
+        parked.park(str(number * 7 % 1_000), region, rows=1)
+    asked = 0
+
+    def counted(tokens: int, without: Iterable[Region] = ()) -> int | None:
+        nonlocal asked
+        asked += 1
+        return KvArena.place_for(arena, tokens, without)
+
+    monkeypatch.setattr(arena, "place_for", counted)
+    parked.make_room(3 * GRAIN)
+
+    assert len(parked.regions()) == 998
+    assert asked < 20
 
 
 def test_it_says_how_many_there_are() -> None:
