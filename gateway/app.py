@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth import Gatekeeper
 from gateway.boundary import RequestBoundary, record_of
 from gateway.context import Gateway
-from gateway.dialects import DIALECTS
+from gateway.dialects import DIALECTS, SECRET_PATHS
 from gateway.error_shapes import ErrorShape, flat, silent
 from gateway.errors import MethodNotAllowed, NotFound, Unavailable
 from gateway.routes import documentation
@@ -25,6 +25,7 @@ from gateway.routes.health import (
 )
 from gateway.routes.models import ModelRoutes
 from gateway.routes.predecessor import PredecessorRoutes
+from gateway.routes.realtime import RealtimeRoutes
 from gateway.routes.transcriptions import TranscriptionRoutes
 from gateway.routes.translations import TranslationRoutes
 
@@ -63,6 +64,8 @@ def guarded(gateway: Gateway, routes: Sequence[BaseRoute]) -> ASGIApp:
         keys=settings.accepted_keys,
         allowed_origins=settings.allowed_origins,
         open_paths=(*OPEN_PATHS, *documentation.DOCUMENTATION_PATHS),
+        secret_paths=SECRET_PATHS,
+        owner_of_secret=gateway.owner_of_secret,
     )
     return RequestBoundary(gatekeeper, ERROR_SHAPES)
 
@@ -116,6 +119,7 @@ def _api_routes(gateway: Gateway) -> list[Route]:
     transcriptions = TranscriptionRoutes(gateway)
     translations = TranslationRoutes(gateway, transcriptions)
     predecessor = PredecessorRoutes(gateway, transcriptions)
+    realtime = RealtimeRoutes(gateway)
     webservice = AsrWebserviceRoutes(gateway, transcriptions, translations)
     return [
         _upload("/asr", webservice.asr),
@@ -128,6 +132,14 @@ def _api_routes(gateway: Gateway) -> list[Route]:
                 _upload(f"{prefix}/audio/transcriptions/stream", predecessor.stream),
                 _upload(f"{prefix}/audio/subtitles", predecessor.subtitles),
                 _upload(f"{prefix}/audio/translations", translations.create),
+                Route(
+                    f"{prefix}/realtime/client_secrets", realtime.client_secret, methods=["POST"]
+                ),
+                Route(
+                    f"{prefix}/realtime/transcription_sessions",
+                    realtime.transcription_session,
+                    methods=["POST"],
+                ),
                 Route(f"{prefix}/models", models.list, methods=["GET"]),
                 Route(f"{prefix}/models/{{model_id:path}}", models.get, methods=["GET"]),
             )

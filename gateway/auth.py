@@ -5,7 +5,7 @@ It decides on scope["path"], which is what routing uses too, and before a byte o
 
 import hashlib
 import hmac
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -19,6 +19,9 @@ from gateway.settings import ApiKey
 PREFLIGHT_SECONDS = 600
 """How long a browser may remember what it was allowed."""
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
+SECRET_PREFIX = "ek_"
+"""Of client secrets, which open live sessions alone. OpenAI's: by it, its client for browsers tells
+that a key may be there."""
 
 
 class Gatekeeper:
@@ -31,15 +34,23 @@ class Gatekeeper:
         keys: Sequence[ApiKey],
         allowed_origins: Collection[str],
         open_paths: Collection[str],
+        secret_paths: Collection[str] = (),
+        owner_of_secret: Callable[[str], str | None] = lambda _: None,
     ) -> None:
+        """`owner_of_secret`: id of the key that a valid client secret was made with, which may open
+        the WebSockets of `secret_paths`."""
         self._app = app
         self._keys = tuple(keys)
         self._allowed_origins = frozenset(allowed_origins)
         self._open_paths = frozenset(open_paths)
+        self._secret_paths = frozenset(secret_paths)
+        self._owner_of_secret = owner_of_secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            record_of(scope).owner = self._check(Headers(scope=scope))
+            takes_secrets = scope["path"] in self._secret_paths
+            headers = Headers(scope=scope)
+            record_of(scope).owner = self._check(headers, takes_secrets=takes_secrets)
         elif scope["path"] not in self._open_paths:
             headers = Headers(scope=scope)
             if self._is_preflight(scope["method"], headers):
@@ -51,7 +62,7 @@ class Gatekeeper:
             record.owner = self._check(headers)
         await self._app(scope, receive, send)
 
-    def _check(self, headers: Headers) -> str | None:
+    def _check(self, headers: Headers, *, takes_secrets: bool = False) -> str | None:
         """The id of the caller's key, None on an open server. Raises Forbidden, Unauthorized."""
         origin = headers.get("origin")
         if origin is not None and not is_origin_allowed(
@@ -64,7 +75,14 @@ class Gatekeeper:
                 "Web pages of this origin may not use the server. Its operator can list the "
                 "origin in ALLOWED_ORIGINS."
             )
-        return self._owner(presented_key(headers)) if self._keys else None
+        if not self._keys:
+            return None
+        presented = presented_key(headers)
+        if takes_secrets and presented is not None and presented.startswith(SECRET_PREFIX):
+            owner = self._owner_of_secret(presented)
+            if owner is not None:
+                return owner
+        return self._owner(presented)
 
     def _owner(self, presented: str | None) -> str:
         if presented is None:

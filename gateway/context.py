@@ -1,5 +1,6 @@
 """What the routes of one gateway share."""
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from gateway.spool import Spool
 from gateway.worker_client.interface import WorkerClient
 
 if TYPE_CHECKING:
+    from gateway.live.client_secrets import ClientSecrets
     from gateway.live.publishing import CallEvents
     from gateway.live.sessions import LiveSessions
 
@@ -44,6 +46,18 @@ class Gateway:
         from gateway.live.publishing import NoFollowers
 
         return NoFollowers()
+
+    @cached_property
+    def client_secrets(self) -> "ClientSecrets":
+        """Keys for live sessions alone; loaded with the first of them, or the first session."""
+        from gateway.live.client_secrets import ClientSecrets
+
+        return ClientSecrets(asyncio.get_running_loop().time)
+
+    def owner_of_secret(self, presented: str) -> str | None:
+        """Id of the API key that a valid client secret was made with."""
+        secret = self.client_secrets.find(presented)
+        return None if secret is None else secret.owner
 
     @property
     def model_note(self) -> str | None:

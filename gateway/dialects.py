@@ -6,5 +6,11 @@ Each has `open_dialect(handshake: Handshake) -> Dialect`, which raises ApiError 
 
 from collections.abc import Mapping
 
-DIALECTS: Mapping[str, str] = {}
+DIALECTS: Mapping[str, str] = {
+    "/v1/realtime": "gateway.live.realtime",
+    "/realtime": "gateway.live.realtime",
+    "/ws/transcribe": "gateway.live.predecessor",
+}
 """Module by path."""
+SECRET_PATHS = ("/v1/realtime", "/realtime")
+"""Those that client secrets open."""

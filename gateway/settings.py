@@ -14,12 +14,14 @@ from protocol.environment import (
     choice,
     comma_list,
     default_data_dir,
+    flag,
     folder,
     number,
     one_line,
     setting,
     whole_number,
 )
+from protocol.languages import NAMES, parse_language
 from protocol.sockets import link_setting
 
 FOREVER = 10 * 365 * 86400.0
@@ -27,7 +29,6 @@ FOREVER = 10 * 365 * 86400.0
 
 WITHOUT_EFFECT = frozenset(
     (
-        "ASR_USE_SERVER_VAD",
         "DUAL_MODEL",
         "FAST_MODEL_ID",
         "GATEWAY_MODE",
@@ -36,9 +37,7 @@ WITHOUT_EFFECT = frozenset(
         "SSE_OVERLAP_SECONDS",
         "WORKER_HOST",
         "WORKER_PORT",
-        "WS_BUFFER_SIZE",
         "WS_FLUSH_SILENCE_MS",
-        "WS_WINDOW_MAX_S",
     )
 )
 """Variables jaaacki/qwen3-asr reads and this server does not."""
@@ -113,6 +112,15 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _ignored_languages(text: str) -> tuple[str, ...]:
+    if text == "*":
+        return NAMES
+    named = [parse_language(word) for word in comma_list(text)]
+    if None in named:
+        raise ValueError("must be codes or names of languages, such as en, or *")
+    return tuple(name for name in named if name is not None)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What an operator can set; docs/configuration.md has a line for each variable."""
@@ -143,6 +151,17 @@ class Settings:
     """Audio kept of a live session that no engine has acknowledged; then its client must wait."""
     live_buffers_bytes: int = setting("LIVE_BUFFERS_BYTES", 1024**3, byte_count)
     """Of all of them; then each has its share."""
+    realtime_ignore_language: tuple[str, ...] = setting(
+        "REALTIME_IGNORE_LANGUAGE", (), _ignored_languages
+    )
+    """English names of languages that /v1/realtime detects all the same where a client names one:
+    some clients always send the same."""
+    ws_server_vad: bool = setting("ASR_USE_SERVER_VAD", True, flag)
+    """Whether /ws/transcribe ends utterances by itself where a client does not say."""
+    ws_buffer_bytes: int = setting("WS_BUFFER_SIZE", 14_400, whole_number(3200, 640_000))
+    """Audio between two partials of /ws/transcribe, in bytes at 16 kHz: 450 ms."""
+    ws_window_max: float = setting("WS_WINDOW_MAX_S", 6.0, number(0.1, FOREVER))
+    """Seconds that /ws/transcribe tells its clients as window_max_s. Nothing is cut there."""
     max_connections: int = setting("MAX_CONNECTIONS", 2000, whole_number(1, 100_000))
     """More open connections are answered 503."""
     header_timeout: float = setting("HEADER_TIMEOUT", 10.0, number(0.05, FOREVER))
