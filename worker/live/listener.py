@@ -104,10 +104,13 @@ class _Session:
             for channel in range(form.channels)
         ]
         self.round_bytes = round(ROUND_SECONDS * form.bytes_per_second)
-        self.waiting: deque[LiveCommand] = deque()
-        """Bounded by the gateway, which sends LIVE_WINDOW_SECONDS beyond what was heard."""
+        self.waiting: deque[tuple[LiveCommand, float]] = deque()
+        """Each with when it came. Bounded by the gateway, which sends LIVE_WINDOW_SECONDS beyond what was heard."""
         self.unanswered = 0
         self.arrived = now
+        """When the latest message came."""
+        self.heard_arrived = now
+        """When the packet came that was heard last."""
 
     def __repr__(self) -> str:
         return f"<_Session {self.key[0]}, {len(self.waiting)} waiting>"
@@ -122,18 +125,19 @@ class _Session:
         pieces: list[bytes] = []
         size = 0
         while self.waiting and size < self.round_bytes:
-            if not isinstance(self.waiting[0], AudioPacket):
+            packet, arrived = self.waiting[0]
+            if not isinstance(packet, AudioPacket):
                 break
-            packet = self.waiting.popleft()
-            assert isinstance(packet, AudioPacket)
+            self.waiting.popleft()
+            self.heard_arrived = arrived
             pieces.append(packet.content)
             size += len(packet.content)
         return b"".join(pieces)
 
     def next_command(self) -> LiveCommand | None:
         """What is not audio and stands first."""
-        if self.waiting and not isinstance(self.waiting[0], AudioPacket):
-            return self.waiting.popleft()
+        if self.waiting and not isinstance(self.waiting[0][0], AudioPacket):
+            return self.waiting.popleft()[0]
         return None
 
     def position(self) -> Position:
@@ -241,8 +245,8 @@ class Listener:
         elif isinstance(message, AudioPacket | Commit | Clear | Configure | CloseSession):
             session = self._current.get(message.session_id)
             if session is not None:
-                session.waiting.append(message)
                 session.arrived = self._clock()
+                session.waiting.append((message, session.arrived))
         elif isinstance(message, Answered):
             if (answered := self._sessions.get(message.session)) is not None:
                 answered.unanswered -= 1
@@ -295,7 +299,7 @@ class Listener:
             return
         assert self._vad is not None, "there is a session"
         for session, ear, samples in heard:
-            ear.take(samples, session.arrived)
+            ear.take(samples, session.heard_arrived)
         judged = self._vad.judge([(ear.activity, samples) for _, ear, samples in heard])
         for (session, ear, _), steps in zip(heard, judged, strict=True):
             self._note(session, news, ear.judged(steps))
