@@ -32,7 +32,7 @@ from worker.engine.interface import (
 from worker.engine.limits import new_token_limit
 from worker.engine.progress import Progress, Verdict
 from worker.engine.rows import DecodeRow, TokenRun
-from worker.engine.utterances import UTTERANCES_KEPT, Utterance, UtteranceStep
+from worker.engine.utterances import OpenUtterances, Utterance, UtteranceStep
 from worker.scheduler import Scheduler, SequenceTooLarge
 from worker.sequence import Batch, DecodeStep, Encode, Extend, TokenSlice
 from worker.sequence import Sequence as ScheduledSequence
@@ -81,8 +81,7 @@ class NativeEngine:
         self._settings = settings
         self._loaded: NativeModel | None = None
         self._running: dict[ChunkKey, Progress] = {}
-        self._utterances: dict[str, Utterance] = {}
-        """By name, the one with the latest step at the end."""
+        self._utterances = OpenUtterances()
         # Bounded by what is submitted, and by the batches the model reads behind.
         self._answers: list[Answer] = []
         self._in_flight: deque[_Flight] = deque()
@@ -174,7 +173,7 @@ class NativeEngine:
             self._leave(progress)
 
     def end_utterance(self, utterance: str) -> None:
-        self._utterances.pop(utterance, None)
+        self._utterances.forget(utterance)
         self._scheduler.forget(utterance)
 
     def text_so_far(self, key: ChunkKey) -> str | None:
@@ -233,13 +232,12 @@ class NativeEngine:
         name = chunk.utterance
         if name is None:
             return None, None
-        utterance = self._utterances.pop(name, None)
+        utterance = self._utterances.get(name)
         if utterance is None or not utterance.could_grow_to(chunk.samples):
             self.end_utterance(name)
             utterance = self._model.utterance()
-        self._utterances[name] = utterance
-        if len(self._utterances) > UTTERANCES_KEPT:
-            self.end_utterance(next(iter(self._utterances)))
+        for other in self._utterances.put(name, utterance):
+            self.end_utterance(other)
         return utterance, self._model.step_of(utterance, chunk, prompt)
 
     def _leave(self, progress: Progress) -> None:
@@ -279,7 +277,7 @@ class NativeEngine:
         is_too_large = failure.code == "out_of_memory"
         parts = halves(wanted) if is_too_large or len(keys) > 1 else None
         if is_too_large:
-            self._utterances.clear()  # what they keep takes memory that nothing was planned for
+            self._utterances.forget_all()  # what they keep was not planned for
             self._scheduler.halve_limit_of(wanted)
             self._launches_in_a_row = 0
         if parts is None and is_too_large:  # what was given back may be enough for the smallest

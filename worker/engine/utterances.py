@@ -6,7 +6,7 @@ have not changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,3 +96,38 @@ class Utterance:
     def _holds(self, index: int, kept: _Kept) -> bool:
         is_as_it_was = kept.samples is None or kept.samples == self._mel.samples
         return is_as_it_was and self._mel.is_alike(index, kept.floor)
+
+
+class OpenUtterances:
+    """By name; the number is bounded even where nobody ends any."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Utterance] = {}
+        """The one with the latest step at the end."""
+
+    def __repr__(self) -> str:
+        return f"<OpenUtterances, {len(self._by_name)}>"
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def get(self, name: str | None) -> Utterance | None:
+        """None for an unknown one."""
+        return self._by_name.get(name) if name is not None else None
+
+    def put(self, name: str, utterance: Utterance) -> list[str]:
+        """It begins a step. Who is to be ended, so that there are not too many."""
+        self._by_name.pop(name, None)
+        self._by_name[name] = utterance
+        return list(self._by_name)[:-UTTERANCES_KEPT]
+
+    def forget(self, name: str) -> None:
+        """Nothing happens for an unknown one."""
+        self._by_name.pop(name, None)
+
+    def forget_all(self) -> None:
+        """What they keep is given up; steps under way have what they need."""
+        self._by_name.clear()

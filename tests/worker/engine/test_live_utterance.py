@@ -33,7 +33,7 @@ from tests.worker.engine.test_native import (
 )
 from tests.worker.engine.test_native_oracle import reference_prompt, sound
 from tests.worker.model.tiny_models import END_TOKENS, TinyModel, embedded_model, tiny_model
-from worker.engine import native, native_model
+from worker.engine import native_model, utterances
 from worker.engine.interface import ChunkFailure, ChunkKey, ChunkRequest
 from worker.engine.memory_plan import BatchLimits
 from worker.engine.native import NativeEngine
@@ -385,7 +385,7 @@ def test_an_utterance_that_ends_during_a_step_leaves_nothing_behind(engine: Nati
 def test_utterances_nobody_ends_are_bounded(
     engine: NativeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "UTTERANCES_KEPT", 2)
+    monkeypatch.setattr(utterances, "UTTERANCES_KEPT", 2)
     speakers = [Speaker(engine, speech()[number * RATE :], f"talk {number}") for number in range(4)]
     for samples in (2 * RATE, 9 * RATE):
         for speaker in speakers:
