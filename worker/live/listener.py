@@ -105,7 +105,8 @@ class _Session:
         ]
         self.round_bytes = round(ROUND_SECONDS * form.bytes_per_second)
         self.waiting: deque[tuple[LiveCommand, float]] = deque()
-        """Each with when it came. Bounded by the gateway, which sends LIVE_WINDOW_SECONDS beyond what was heard."""
+        """Each with when it came. Bounded by the gateway, which sends LIVE_WINDOW_SECONDS beyond
+        what was heard."""
         self.unanswered = 0
         self.arrived = now
         """When the latest message came."""
