@@ -131,7 +131,8 @@ class LiveSessions:
 
     def open(self, opening: OpenSession) -> None:
         """The gateway opens a session; the listener hears of it by itself."""
-        start = -(-opening.start * SAMPLE_RATE // opening.format.sample_rate)
+        rate = max(opening.format.sample_rate, 1)  # the listener rejects what cannot be heard
+        start = -(-opening.start * SAMPLE_RATE // rate)
         self._close_all_of(opening.session_id)
         self._sessions[opening.session_id, opening.attempt] = _Session(opening, start, start)
 
