@@ -314,7 +314,7 @@ class Turns:
             known.is_ended = True
         told = self._commit_item(utterance.item)
         if len(commit.ended) == len(self._channels) and not commit.items and commit.quiet:
-            told += self._commit_quiet(commit, min(commit.quiet))
+            told += self._commit_quiet(commit, number)  # the others may be answered already
         return told
 
     def _commit_quiet(self, commit: ClientCommit, number: int) -> list[SessionEvent]:

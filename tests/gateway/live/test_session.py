@@ -1,6 +1,7 @@
 """Sessions between a client and engines that die: nothing is lost, and nothing told twice."""
 
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -325,6 +326,21 @@ def test_a_commit_where_only_one_side_speaks_gives_that_side_an_item() -> None:
     committed = [event for event in talk.told.events if isinstance(event, TurnCommitted)]
     assert [event.channel for event in committed] == [1]
     assert talk.told.text(1) == A
+
+
+def test_a_commit_of_silence_is_answered_also_where_one_side_is_before_the_other_ends() -> None:
+    talk = Conversation(channels=2)
+    talk.find_engine()
+    talk.say(spoken(0, 0, steps=20))
+    talk.let_engine_speak()
+    talk.session.take(CommitTurn())
+    assert (engine := talk.line.engine) is not None
+    while engine.answer():
+        pass
+    engine.told.sort(key=attrgetter("channel"))
+    talk.let_engine_finish()
+
+    assert kinds(talk) == [EngineReady, TurnCommitted, TurnCompleted]
 
 
 def test_an_unanswered_commit_is_given_to_the_next_engine() -> None:
