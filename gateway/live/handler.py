@@ -123,7 +123,6 @@ class Conversation:
 
     def __init__(self, gateway: Gateway, dialect: Dialect, call: LiveCall, leg: Leg) -> None:
         self._patience = gateway.settings.request_timeout
-        self._counts = gateway.live.counts
         self._events: CallEvents = gateway.call_events
         self._dialect = dialect
         self._call = call
@@ -167,7 +166,11 @@ class Conversation:
         finally:
             self._session.close()
         dropped = self._socket.dropped if self._socket else 0
-        self._counts.session_ended(self._session, partials_dropped=dropped)
+        self._call.count(
+            utterances=self._session.utterances,
+            contradictions=self._session.contradictions,
+            partials_dropped=dropped,
+        )
         record.details |= {
             "session": self._leg.session_id,
             "utterances": self._session.utterances,

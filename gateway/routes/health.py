@@ -5,6 +5,7 @@ a server scaled to zero is.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -102,6 +103,7 @@ class HealthRoutes:
             "reason": self._unready_reason(snapshot, {}),
             "queue": snapshot.waiting_requests,
             "live_sessions": snapshot.live_sessions,
+            "live_totals": asdict(snapshot.live_totals),
             "workers": [_worker(worker) for worker in snapshot.workers],
         }
 

@@ -73,6 +73,20 @@ class WorkerSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveTotals:
+    """What live sessions came to since the start; all but replays of sessions that have ended."""
+
+    sessions: int = 0
+    replays: int = 0
+    """Sessions handed to a further engine."""
+    utterances: int = 0
+    contradictions: int = 0
+    """Items whose text did not begin with what was told of it before."""
+    partials_dropped: int = 0
+    """Messages for which clients read too slowly."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClientSnapshot:
     """What health answers say about transcription as a whole; reading it wakes nothing."""
 
@@ -83,8 +97,8 @@ class ClientSnapshot:
     reason: str | None
     """Why not, in words for the operator."""
     live_sessions: int = 0
-    replayed_sessions: int = 0
-    """Live sessions handed to a further engine since the start."""
+    """Those that are open."""
+    live_totals: LiveTotals = LiveTotals()
 
 
 class WorkerClient(Protocol):

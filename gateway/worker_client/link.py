@@ -176,7 +176,7 @@ class WorkerLink:
             workers=workers,
             waiting_requests=self._dispatcher.waiting_calls,
             live_sessions=len(self._dispatcher.live),
-            replayed_sessions=self._dispatcher.live.replays,
+            live_totals=self._dispatcher.live.totals,
             can_serve=reason is None,
             reason=reason,
         )

@@ -7,12 +7,12 @@ recordings. Who opened it reads news and sends what it has, again to every next 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.telemetry import event as line
 from gateway.worker_client import outcomes
-from gateway.worker_client.interface import TranscriptionFailed
+from gateway.worker_client.interface import LiveTotals, TranscriptionFailed
 from gateway.worker_client.lifecycle import Engine, Lifecycle
 from protocol.failures import FailureCode
 from protocol.live import (
@@ -104,6 +104,17 @@ class LiveCall:
         """Nobody wants the session any more; an engine that has it is told."""
         self._calls.close(self)
 
+    def count(self, *, utterances: int, contradictions: int, partials_dropped: int) -> None:
+        """What it came to, at its end."""
+        totals = self._calls.totals
+        self._calls.totals = LiveTotals(
+            sessions=totals.sessions + 1,
+            replays=totals.replays,
+            utterances=totals.utterances + utterances,
+            contradictions=totals.contradictions + contradictions,
+            partials_dropped=totals.partials_dropped + partials_dropped,
+        )
+
     async def news(self) -> AsyncGenerator[LiveNews, None]:
         """What happens, in its order. The reader must not wait for anything else, so that what is
         unread stays short."""
@@ -175,8 +186,7 @@ class LiveCalls:
         self._calls: dict[str, LiveCall] = {}
         self.post = post.to_engine
         self.fell_silent = fell_silent
-        self.replays = 0
-        """Sessions handed to a further engine."""
+        self.totals = LiveTotals()
 
     def __repr__(self) -> str:
         return f"<LiveCalls {len(self._calls)}, {self.waiting} waiting>"
@@ -253,7 +263,8 @@ class LiveCalls:
             self._fail(call, failure)
         elif (worker := self._lifecycle.quietest()) is not None:
             engine = self._lifecycle.hold(worker, call.session_id)
-            self.replays += call.attempt > 0
+            if call.attempt:
+                self.totals = replace(self.totals, replays=self.totals.replays + 1)
             call.found(((worker.worker_id, engine.hello.epoch), engine))
         elif (failure := self._unavailable(call, now)) is not None:
             self._fail(call, failure)

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -180,7 +181,7 @@ async def test_an_engine_that_dies_in_the_middle_of_a_word_costs_no_word(place: 
     answers = [await client.until("TurnCompleted") for _ in "ab"]
     assert [each["transcript"] for each in answers] == [A, B]
     assert answers[0]["item_id"] == item
-    assert place.gateway.worker_client.snapshot().replayed_sessions == 1
+    assert place.gateway.worker_client.snapshot().live_totals.replays == 1
 
 
 async def test_an_engine_that_answers_nothing_any_more_is_left(place: Place) -> None:
@@ -293,7 +294,11 @@ async def test_a_client_that_finishes_gets_its_text_and_a_normal_end(place: Plac
 
     assert (await client.until("TurnCompleted"))["transcript"] == A
     assert await client.close_code() == 1000
-    assert place.gateway.worker_client.snapshot().live_sessions == 0
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{place.server.port}") as http:
+        health = (await http.get("/health")).json()
+    assert health["live_sessions"] == 0
+    totals = {"sessions": 1, "replays": 0, "utterances": 2, "contradictions": 0}
+    assert health["live_totals"] == {**totals, "partials_dropped": 0}
 
 
 async def test_a_server_that_ends_sends_the_last_words_first(place: Place) -> None:

@@ -406,6 +406,26 @@ HEALTH: Schema = {
             "reason": {**NULLABLE_TEXT, "description": "Why it would not be, else null."},
             "queue": {**COUNT, "description": "Requests that wait."},
             "live_sessions": {**COUNT, "description": "Live sessions that are open."},
+            "live_totals": {
+                "type": "object",
+                "description": "Since the start; all but replays of sessions that have ended.",
+                "properties": {
+                    "sessions": COUNT,
+                    "replays": {
+                        **COUNT,
+                        "description": "Sessions handed to another engine, as theirs was lost.",
+                    },
+                    "utterances": COUNT,
+                    "contradictions": {
+                        **COUNT,
+                        "description": "Texts that did not begin with the deltas told before.",
+                    },
+                    "partials_dropped": {
+                        **COUNT,
+                        "description": "Messages for which clients read too slowly.",
+                    },
+                },
+            },
             "workers": listed("Worker", "Those that are connected."),
         },
     ),
