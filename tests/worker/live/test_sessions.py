@@ -103,9 +103,7 @@ class Desk:
     def answer(self, text: str | ChunkFailure, key: ChunkKey | None = None) -> None:
         key = key or next(iter(self.engine.steps))
         del self.engine.steps[key]
-        answer = text
-        if isinstance(answer, str):
-            answer = ChunkText("English", answer, 20, 13, 3)
+        answer = ChunkText("English", text, 20, 13, 3) if isinstance(text, str) else text
         self.sessions.take_answer(key, answer)
 
     def of(self, *kinds: type[Any]) -> list[Any]:
