@@ -41,7 +41,7 @@ class Channel:
     answered_until: int = 0
     """Frame where the last answered utterance ends."""
     settled: int = 0
-    """answered_until when this attempt began."""
+    """Frame up to which everything was answered when this attempt began."""
     position: int = 0
     """Frame behind the last utterance that ended in this attempt."""
     cleared: tuple[int, int] = (0, 0)

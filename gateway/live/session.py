@@ -267,6 +267,7 @@ class LiveSession:
                 self._log.format,
                 self._log.options,
                 self._log.start,
+                self._turns.settled,
             )
             self._is_open = self._send(opening)
         return self._is_open

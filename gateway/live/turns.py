@@ -127,9 +127,9 @@ class Turns:
         for commit in self._commits.values():
             commit.quiet.clear()
             commit.ended.clear()
-        for channel in self._channels:
+        for number, channel in enumerate(self._channels):
             channel.commits = deque(kept)
-            channel.settled, channel.position = channel.answered_until, start
+            channel.settled, channel.position = self._settled(number), start
 
     def heard(self, event: LiveEvent) -> list[SessionEvent]:
         """What the client learns from what this attempt's engine says."""
@@ -167,6 +167,12 @@ class Turns:
         self._forget_everything()
         return failed
 
+    @property
+    def settled(self) -> tuple[int, ...]:
+        """For each channel, the frame up to which everything was answered when this attempt began:
+        of what lies before, its engine need not speak again."""
+        return tuple(channel.settled for channel in self._channels)
+
     # --- utterances -------------------------------------------------------------------------
 
     def _begin(
@@ -188,6 +194,15 @@ class Turns:
         elif is_spoken or self._is_manual(channel):
             return self._attach(utterance)
         return []
+
+    def _settled(self, number: int) -> int:
+        """An earlier utterance may be answered after a later one."""
+        unanswered = [
+            item.parts[-1].end if item.parts else item.start
+            for item in self._open_items()
+            if item.channel == number and item.start is not None
+        ]
+        return min([self._channels[number].answered_until, *unanswered])
 
     def _forget_open(self, channel: int) -> None:
         """One that is open when the next of its channel begins was cleared in the engine."""

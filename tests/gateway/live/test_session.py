@@ -229,6 +229,22 @@ def test_what_was_answered_before_a_death_is_not_answered_again() -> None:
     assert len(talk.told.committed) == 2
 
 
+def test_the_next_engine_is_told_up_to_where_everything_was_answered() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    talk.say(spoken(1, steps=20) + spoken(0, steps=12))
+    talk.let_engine_finish()
+    talk.say(spoken(2, steps=20))
+    talk.let_engine_speak()
+    talk.kill_engine()
+    talk.find_engine()
+    talk.say(spoken(0, steps=20))
+
+    first, second = (each for each in talk.line.sent if isinstance(each, OpenSession))
+    assert first.taken == (0,)
+    assert second.taken == (20 * STEP,)
+
+
 def test_a_final_that_contradicts_is_the_truth_and_counted() -> None:
     talk = Conversation()
     talk.find_engine()
@@ -334,7 +350,8 @@ def test_a_commit_of_silence_is_answered_also_where_one_side_is_before_the_other
     talk.say(spoken(0, 0, steps=20))
     talk.let_engine_speak()
     talk.session.take(CommitTurn())
-    assert (engine := talk.line.engine) is not None
+    engine = talk.line.engine
+    assert engine is not None
     while engine.answer():
         pass
     engine.told.sort(key=attrgetter("channel"))
