@@ -100,7 +100,7 @@ class RealtimeDialect:
     def greeting(self, *, is_ready: bool) -> list[Request]:
         """See Dialect. How the engine stands is told by the session's own events."""
         kind = "transcription_session.created" if self._is_beta else "session.created"
-        return [self._reply({"type": kind, "session": self._session()})]
+        return [self._session(kind)]
 
     def text_received(self, text: str) -> list[Request]:
         """See Dialect."""
@@ -190,8 +190,10 @@ class RealtimeDialect:
             raise BadValue("session.audio.input.format", text)
         self._config = config
         options = options_of(config, ignored_languages=terms.ignored_languages)
-        reply = self._reply({"type": answer, "session": self._session()})
-        return [Reconfigure(options, None if self._has_audio else format), reply]
+        return [
+            Reconfigure(options, None if self._has_audio else format),
+            self._session(answer),
+        ]
 
     def _retrieve(self, message: dict[str, Any]) -> list[Request]:
         item_id = self._known_item(message)
@@ -225,9 +227,10 @@ class RealtimeDialect:
 
     # --- helpers ----------------------------------------------------------------------------
 
-    def _session(self) -> dict[str, object]:
-        shape = flat if self._is_beta else nested
-        return shape(self._config, self._terms.session_id)
+    def _session(self, kind: str) -> Reply:
+        """The whole of it, in the shape of this event."""
+        shape = nested if kind.startswith("session.") else flat
+        return self._reply({"type": kind, "session": shape(self._config, self._terms.session_id)})
 
     def _error(self, code: ErrorCode, message: str, param: str | None = None) -> Reply:
         return self._reply(events.error(code, message, param=param, event_id=self._event_id))
