@@ -16,6 +16,7 @@ from gateway.error_shapes import ErrorShape, flat, silent
 from gateway.errors import MethodNotAllowed, NotFound, Unavailable
 from gateway.routes import documentation
 from gateway.routes.asr_webservice import AsrWebserviceRoutes
+from gateway.routes.calls import CallRoutes
 from gateway.routes.health import (
     ALIVE_PATHS,
     LIVE_PATHS,
@@ -33,6 +34,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 PROBE_METHODS = ("GET", "HEAD", "OPTIONS")
 PREFIXES = ("/v1", "")
 """OpenAI has its routes under /v1; base URLs are also given without it."""
+CALL_EVENTS_PATH = "/calls/{call_id}/events"
 ERROR_SHAPES: dict[str, ErrorShape] = {
     "/asr": silent,
     "/detect-language": silent,
@@ -76,10 +78,13 @@ def all_routes(gateway: Gateway) -> list[Route]:
 
 
 def live_routes(gateway: Gateway, dialects: Mapping[str, str]) -> list[WebSocketRoute]:
-    """Every path of a live dialect, each with its module."""
-    return [
-        WebSocketRoute(path, _LiveEndpoint(gateway, module)) for path, module in dialects.items()
-    ]
+    """Every path of a live dialect, each with its module, and those that follow calls."""
+    follow = _Endpoint(CallRoutes(gateway).socket)
+    paths: dict[str, ASGIApp] = {
+        **{f"{prefix}{CALL_EVENTS_PATH}": follow for prefix in PREFIXES},
+        **{path: _LiveEndpoint(gateway, module) for path, module in dialects.items()},
+    }
+    return [WebSocketRoute(path, app) for path, app in paths.items()]
 
 
 def build_overloaded_app(gateway: Gateway) -> ASGIApp:
@@ -121,6 +126,7 @@ def _api_routes(gateway: Gateway) -> list[Route]:
     predecessor = PredecessorRoutes(gateway, transcriptions)
     realtime = RealtimeRoutes(gateway)
     webservice = AsrWebserviceRoutes(gateway, transcriptions, translations)
+    calls = CallRoutes(gateway)
     return [
         _upload("/asr", webservice.asr),
         _upload("/detect-language", webservice.detect_language),
@@ -140,6 +146,8 @@ def _api_routes(gateway: Gateway) -> list[Route]:
                     realtime.transcription_session,
                     methods=["POST"],
                 ),
+                Route(f"{prefix}{CALL_EVENTS_PATH}", _Endpoint(calls.events), methods=["GET"]),
+                Route(f"{prefix}/warm", calls.warm, methods=["POST"]),
                 Route(f"{prefix}/models", models.list, methods=["GET"]),
                 Route(f"{prefix}/models/{{model_id:path}}", models.get, methods=["GET"]),
             )

@@ -12,8 +12,8 @@ from gateway.spool import Spool
 from gateway.worker_client.interface import WorkerClient
 
 if TYPE_CHECKING:
+    from gateway.live.call_events import Calls
     from gateway.live.client_secrets import ClientSecrets
-    from gateway.live.publishing import CallEvents
     from gateway.live.sessions import LiveSessions
 
 EMBEDDED_MODEL = "embedded"
@@ -41,11 +41,17 @@ class Gateway:
         return LiveSessions(self.settings)
 
     @cached_property
-    def call_events(self) -> "CallEvents":
+    def call_events(self) -> "Calls":
         """Who is told what live sessions hear; loaded with the first."""
-        from gateway.live.publishing import NoFollowers
+        from gateway.live.call_events import Calls
 
-        return NoFollowers()
+        loop = asyncio.get_running_loop()
+        return Calls(
+            keep_seconds=self.settings.live_history_seconds,
+            clock=loop.time,
+            call_at=loop.call_at,
+            is_draining=lambda: self.is_draining,
+        )
 
     @cached_property
     def client_secrets(self) -> "ClientSecrets":

@@ -151,6 +151,8 @@ class Settings:
     """Audio kept of a live session that no engine has acknowledged; then its client must wait."""
     live_buffers_bytes: int = setting("LIVE_BUFFERS_BYTES", 1024**3, byte_count)
     """Of all of them; then each has its share."""
+    live_history_seconds: float = setting("LIVE_HISTORY_SECONDS", 600.0, number(0, FOREVER))
+    """How long the events of a call that ended can still be read."""
     realtime_ignore_language: tuple[str, ...] = setting(
         "REALTIME_IGNORE_LANGUAGE", (), _ignored_languages
     )

@@ -10,8 +10,9 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from gateway.app import all_routes, build_overloaded_app, guarded
+from gateway.app import all_routes, build_overloaded_app, guarded, live_routes
 from gateway.context import Gateway
+from gateway.dialects import DIALECTS
 from gateway.server import HttpServer
 from gateway.settings import Settings
 from gateway.spool import Spool
@@ -100,7 +101,7 @@ async def running_server(
     spool = Spool(folder / "spool", GATEWAY_ID)
     spool.open()
     gateway = Gateway(chosen, client, spool)
-    app = guarded(gateway, [*all_routes(gateway), *routes])
+    app = guarded(gateway, [*all_routes(gateway), *live_routes(gateway, DIALECTS), *routes])
     server = HttpServer(app, chosen, overloaded=build_overloaded_app(gateway))
     await server.start()
     try:

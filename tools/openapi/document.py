@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from gateway.version import VERSION
-from tools.openapi import realtime
+from tools.openapi import calls, realtime
 from tools.openapi.paths import PATHS
 from tools.openapi.schemas import SCHEMAS
 
@@ -13,7 +13,8 @@ TAGS = {
     "Transcription": "A recording in, its text out.",
     "Other servers": "As clients of whisper-asr-webservice and jaaacki/qwen3-asr expect them, with "
     "errors of their own.",
-    "Live": "Keys for the WebSocket `/v1/realtime`, which OpenAPI cannot describe.",
+    "Live": "Keys for the WebSocket `/v1/realtime`, which OpenAPI cannot describe, following the "
+    "calls that are heard there, and having an engine ready for them.",
     "Models": "Asking never loads the model.",
     "Health": "No key is needed, `HEAD` and `OPTIONS` work as well, nothing is cached, and "
     "nothing wakes the model.",
@@ -79,7 +80,7 @@ def document() -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": PATHS,
         "components": {
-            "schemas": {**SCHEMAS, **realtime.SCHEMAS},
+            "schemas": {**SCHEMAS, **realtime.SCHEMAS, **calls.SCHEMAS},
             "headers": HEADERS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": KEYS},

@@ -2,7 +2,7 @@
 
 from gateway.routes.health import LIVE_PATHS, READY_PATHS
 from gateway.routes.models import ALIASES
-from tools.openapi import other_fronts, realtime
+from tools.openapi import calls, other_fronts, realtime
 from tools.openapi.errors import FOR_ALL, FOR_TRANSLATIONS, FOR_UPLOADS, error_answers
 from tools.openapi.errors import error_content as errors
 from tools.openapi.fields import TRANSCRIPTION, TRANSLATION
@@ -194,6 +194,7 @@ PATHS: Described = {
     "/v1/audio/translations": path(("/audio/translations",), post=TRANSLATIONS),
     **other_fronts.PATHS,
     **realtime.PATHS,
+    **calls.PATHS,
     "/v1/models": path(("/models",), get=MODEL_LIST),
     "/v1/models/{model_id}": path(("/models/{model_id}",), get=MODEL_BY_ID),
     LIVE_PATHS[0]: path(LIVE_PATHS[1:], get=LIVE),
