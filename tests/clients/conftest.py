@@ -1,5 +1,6 @@
 """Clients in environments of their own, and the servers they call."""
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,11 +20,19 @@ AI_SDKS = ("ai_sdk_4",)
 MORE_AI_SDKS = ("ai_sdk_3",)
 """Clients by library and its major version (of the AI SDK, that of its provider for OpenAI)."""
 
+VOICE_AGENTS = ("livekit_stt_1", "pipecat_stt_1")
+
 SPEECH = REPOSITORY / "examples" / "speech"
 CLIP = SPEECH / "digits_american.flac"
 CALL = SPEECH / "call_stereo.flac"
 LONG = SPEECH / "digits_long.flac"
 SILENCE = SPEECH / "silence.flac"
+SAID: dict[str, str] = {
+    clip["file"]: clip["said"][0] for clip in json.loads((SPEECH / "clips.json").read_text())
+}
+"""By clip; of a call, what its first channel says."""
+TURN = "digits_american.flac"
+"""A clip of one turn."""
 
 KEY = "sk-of-the-strict-server"
 
@@ -62,7 +71,7 @@ class Clients:
         if name == "openai_python_3":  # the one in the environment of these tests
             return sys.executable, str(HERE / "openai_python.py")
         kind, _, _ = name.rpartition("_")
-        if kind == "openai_python":
+        if name in VOICE_AGENTS or kind == "openai_python":
             return str(self._environments.python(name)), str(HERE / f"{kind}.py")
         folder = self._environments.node(name)
         for script in ("calls.mjs", f"{kind}.mjs"):  # modules are looked for beside the script
