@@ -42,7 +42,7 @@ POLICIES = (
     "full",
 )
 
-_WRONG, _FIRST = 20, 30  # tokens that every vocabulary has and nothing means
+WRONG, _FIRST = 20, 30  # tokens that every vocabulary has and nothing means
 _DIFFERENT = 150
 
 
@@ -74,8 +74,8 @@ class ForcedRunner:
     """Stands before the engine's runner: says the tokens of a text, and counts the work."""
 
     def __init__(self, engine: NativeEngine) -> None:
-        self.prompt_tokens = 0
         self.work = Work()
+        self._engine = engine
         self._inner: Any = engine._model.runner
         engine._model.runner = self  # type: ignore[assignment]
 
@@ -89,17 +89,21 @@ class ForcedRunner:
     def extend(self, runs: Sequence[TokenRun]) -> ForcedPicks:
         self.work.tokens += sum(len(run.hidden) for run in runs)
         self.work.passes += 1
-        ends = [(run.position + len(run.hidden), run.picks) for run in runs]
+        prompts = self._prompt_tokens()
+        ends = [(run.position + len(run.hidden) - prompts[run.slot], run.picks) for run in runs]
         places = [place for end, picks in ends for place in range(end - picks + 1, end + 1)]
-        return ForcedPicks(self._inner.extend(runs), self._said_at(places))
+        return ForcedPicks(self._inner.extend(runs), list(map(token_at, places)))
 
     def decode(self, rows: Sequence[DecodeRow]) -> ForcedPicks:
         self.work.decode_steps += 1
-        places = [row.position + 1 for row in rows]
-        return ForcedPicks(self._inner.decode(rows), self._said_at(places))
+        prompts = self._prompt_tokens()
+        places = [row.position + 1 - prompts[row.slot] for row in rows]
+        return ForcedPicks(self._inner.decode(rows), list(map(token_at, places)))
 
-    def _said_at(self, places: Sequence[int]) -> list[int]:
-        return [token_at(place - self.prompt_tokens) for place in places]
+    def _prompt_tokens(self) -> dict[int | None, int]:
+        """By slot."""
+        running = [progress.sequence for progress in self._engine._running.values()]
+        return {sequence.slot: sequence.prompt_tokens for sequence in running}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,6 @@ class Talk:
         self._steps += 1
         key = "talk", self._steps
         self._engine.submit(key, chunk)
-        self.runner.prompt_tokens = self._engine._running[key].sequence.prompt_tokens
         while self._engine.has_work:
             for _, answer in self._engine.step(_nothing):
                 found = text_of(answer)
@@ -172,7 +175,7 @@ def drafted(policy: str, before: tuple[int, ...]) -> tuple[int, ...]:
         return ()
     is_edited = policy.endswith("edits")
     return tuple(
-        _WRONG if is_edited and place % EDIT_EVERY == EDIT_EVERY // 2 else token_id
+        WRONG if is_edited and place % EDIT_EVERY == EDIT_EVERY // 2 else token_id
         for place, token_id in enumerate(before)
     )
 
