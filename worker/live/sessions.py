@@ -218,7 +218,7 @@ class LiveSessions:
             reason=complete.reason,
         )
         self._ask(session, utterance)
-        self._finish_if_known(session, utterance)
+        self._answer_known(session, utterance.channel)
 
     def _drop(self, session: _Session, utterance: Utterance) -> None:
         self._forget(session, utterance)
@@ -258,7 +258,7 @@ class LiveSessions:
             self._take_failure(session, utterance, answer)
             return
         progress = utterance.answered(answer)
-        self._finish_if_known(session, utterance)
+        self._answer_known(session, utterance.channel)
         if utterance.number in session.utterances:
             if progress is not None:
                 self._tell_progress(session, utterance, progress)
@@ -266,20 +266,9 @@ class LiveSessions:
 
     def _take_failure(self, session: _Session, utterance: Utterance, failure: ChunkFailure) -> None:
         logger.warning("a step of a live session failed code=%s", failure.code)
-        if not utterance.failed():
-            self._ask(session, utterance)
-            return
-        self._forget(session, utterance)
-        code = FailureCode.INFERENCE_FAILED
-        self._tell(
-            session,
-            UtteranceFailed,
-            utterance.number,
-            utterance.channel,
-            code=code,
-            message=_NO_TEXT,
-        )
-        self._after_answer(session)
+        utterance.failed()
+        self._ask(session, utterance)
+        self._answer_known(session, utterance.channel)
 
     # --- answers ----------------------------------------------------------------------------
 
@@ -296,13 +285,32 @@ class LiveSessions:
             lag_seconds=max(0.0, self._clock() - progress.arrived),
         )
 
-    def _finish_if_known(self, session: _Session, utterance: Utterance) -> None:
-        outcome = utterance.outcome()
-        if outcome is None:
-            return
-        self._forget(session, utterance)  # before the event, which acknowledges its audio
-        self._tell_outcome(session, utterance, outcome)
-        self._after_answer(session)
+    def _answer_known(self, session: _Session, channel: int) -> None:
+        """Utterances of a channel are answered in order, so whoever replays a session after one
+        that was answered finds all before it answered too."""
+        for utterance in tuple(session.utterances.values()):
+            if utterance.channel != channel:
+                continue
+            outcome = utterance.outcome()
+            if outcome is None and not utterance.is_lost:
+                return
+            self._forget(session, utterance)  # before the event, which acknowledges its audio
+            if outcome is not None:
+                self._tell_outcome(session, utterance, outcome)
+            else:
+                self._tell_loss(session, utterance)
+            self._answered((session.id, session.opening.attempt))
+        self._close_if_answered(session)
+
+    def _tell_loss(self, session: _Session, utterance: Utterance) -> None:
+        self._tell(
+            session,
+            UtteranceFailed,
+            utterance.number,
+            utterance.channel,
+            code=FailureCode.INFERENCE_FAILED,
+            message=_NO_TEXT,
+        )
 
     def _tell_outcome(self, session: _Session, utterance: Utterance, outcome: ChunkOutcome) -> None:
         start = session.frame_of(utterance.start)
@@ -323,10 +331,6 @@ class LiveSessions:
             contradicts_stable=not outcome.text.startswith(utterance.stable),
             lag_seconds=max(0.0, self._clock() - utterance.decided_at),
         )
-
-    def _after_answer(self, session: _Session) -> None:
-        self._answered((session.id, session.opening.attempt))
-        self._close_if_answered(session)
 
     def _close_if_answered(self, session: _Session) -> None:
         if session.is_closing and not session.utterances:

@@ -171,7 +171,7 @@ class Utterance:
             return True
         if self._running is not None and self._running.samples == end and self._running.is_final:
             return True
-        return self._complete is None and self._failed[0] == end
+        return self.is_lost or (self._complete is None and self._failed[0] == end)
 
     def _final_at(self, end: int) -> ChunkText | None:
         """What is known of so many samples, if it will do as the last word on them."""
@@ -224,8 +224,9 @@ class Utterance:
         tail = self._agreed.update(answer.text)
         return Progress(answer.language, self._agreed.stable, tail, covers, arrived)
 
-    def failed(self) -> bool:
-        """The running step could not be inferred; whether the utterance has to do without text."""
+    def failed(self) -> None:
+        """The running step could not be inferred. A partial's failure costs nothing, a final's is
+        asked for once more."""
         step = self._running
         assert step is not None
         self._running = None
@@ -233,7 +234,14 @@ class Utterance:
         if step.is_final:
             samples, failures = self._failed
             self._failed = (step.samples, failures + 1 if samples == step.samples else 1)
-        return self.is_complete and step.is_final and self._failed[1] > 1
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it has to do without text."""
+        if self._complete is None:
+            return False
+        samples, failures = self._failed
+        return samples == self._complete.end - self.start and failures > 1
 
     def _heard_unexpected(self, answer: ChunkText) -> bool:
         """Whether to ask again with the first of the expected languages as the language."""

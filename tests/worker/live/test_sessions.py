@@ -272,6 +272,29 @@ def test_an_utterance_that_fails_twice_is_failed_and_the_session_goes_on() -> No
     assert desk.answered == [KEY, KEY]
 
 
+@pytest.mark.parametrize("first_answers", [("one",), (FAILURE, FAILURE)])
+def test_utterances_of_a_channel_are_answered_in_order(
+    first_answers: tuple[str | ChunkFailure, ...],
+) -> None:
+    """Else what an engine's death leaves unanswered could lie before what is answered."""
+    desk = Desk()
+    desk.open()
+    spoken(desk, 0, 0, SECOND)
+    spoken(desk, 1, 2 * SECOND, 3 * SECOND)
+    spoken(desk, 2, 4 * SECOND, 5 * SECOND, channel=1)
+    _, second, other = desk.engine.steps
+
+    desk.answer("two", second)
+    assert desk.of(UtteranceDone) == []
+    desk.answer("three", other)
+    assert [done.utterance for done in desk.of(UtteranceDone)] == [2]
+    for answer in first_answers:
+        desk.answer(answer)
+
+    assert [event.utterance for event in desk.of(UtteranceDone, UtteranceFailed)] == [2, 0, 1]
+    assert len(desk.answered) == 3
+
+
 def test_a_session_closes_once_everything_in_it_is_answered() -> None:
     desk = Desk()
     desk.open()

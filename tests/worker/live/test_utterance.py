@@ -411,7 +411,8 @@ def test_a_partial_that_fails_costs_nothing() -> None:
     telling.utterance.answered(text("one", ids=(1,)))
     telling.grow(HALF)
 
-    assert not telling.utterance.failed()
+    telling.utterance.failed()
+    assert not telling.utterance.is_lost
     assert telling.ask() is None  # until there is more to hear
     step = telling.grow(HALF)
 
@@ -424,10 +425,13 @@ def test_a_final_that_fails_is_asked_for_once_more() -> None:
     telling.grow(HALF)
     telling.complete()
 
-    assert not telling.utterance.failed()
+    telling.utterance.failed()
+    assert not telling.utterance.is_lost
     telling.asked()
 
-    assert telling.utterance.failed()
+    telling.utterance.failed()
+    assert telling.utterance.is_lost
+    assert telling.ask() is None
 
 
 def test_a_text_that_fails_in_a_pause_waits_for_the_end_to_be_decided() -> None:
@@ -437,10 +441,13 @@ def test_a_text_that_fails_in_a_pause_waits_for_the_end_to_be_decided() -> None:
     telling.utterance.paused(START + HALF)
     telling.asked()
 
-    assert not telling.utterance.failed()
+    telling.utterance.failed()
+    assert not telling.utterance.is_lost
     assert telling.ask() is None
     assert telling.complete() is not None
-    assert telling.utterance.failed()
+    telling.utterance.failed()
+    assert telling.utterance.is_lost
+    assert telling.ask() is None
 
 
 def test_failures_of_an_earlier_pause_do_not_count_for_the_final() -> None:
@@ -449,12 +456,13 @@ def test_failures_of_an_earlier_pause_do_not_count_for_the_final() -> None:
         telling.grow(HALF)
         telling.utterance.paused(START + telling.length)
         telling.asked()
-        assert not telling.utterance.failed()
+        telling.utterance.failed()
         telling.utterance.resumed()
     telling.grow(HALF)
     telling.complete()
 
-    assert not telling.utterance.failed()
+    telling.utterance.failed()
+    assert not telling.utterance.is_lost
     assert telling.ask() is not None
 
 
