@@ -101,3 +101,15 @@ def test_each_part_of_the_engine_is_switched_off_in_turn(tmp_path: Path) -> None
         "elementwise compiled",
     }
     assert set(delays) == {"the engine as it is", "no priorities"}
+
+
+def test_live_steps_of_more_and_more_streams_stay_below_the_target(tmp_path: Path) -> None:
+    options = ("--engine", "--seconds", "3", "--cadence", "1", "--edits", "0", "--most", "2")
+    # Any machine reaches it: the search is what is looked at.
+    content = _tables(tmp_path, "live", *options, "--step-target-ms", "10000")
+    [rows] = content.values()
+
+    assert set(rows) == {"verify", "rollback + caches", "full"}
+    for row in rows.values():
+        assert row["streams"] == 2
+        assert row["p50 ms"] <= row["p95 ms"] <= row["p99 ms"] < 10_000
