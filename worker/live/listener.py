@@ -49,6 +49,10 @@ ROUND_SECONDS: Final = 1.0
 IDLE_GRACE: Final = 0.3
 """Seconds that packets may be late before their absence counts as silence."""
 
+LONGEST_WAIT: Final = 2.0
+"""Seconds of audio in a packet for which the next is waited for: who sends a second at a time has
+nothing to send for a second."""
+
 STALL_SECONDS: Final = 0.5
 """A turn of the loop that comes so much too late means that this process stood still, not the
 clients."""
@@ -112,9 +116,24 @@ class _Session:
         """When the latest message came."""
         self.heard_arrived = now
         """When the packet came that was heard last."""
+        self._bytes_per_second = form.bytes_per_second
+        self._patience = IDLE_GRACE
 
     def __repr__(self) -> str:
         return f"<_Session {self.key[0]}, {len(self.waiting)} waiting>"
+
+    def came(self, command: LiveCommand, now: float) -> None:
+        """Note what has come."""
+        self.waiting.append((command, now))
+        self.arrived = now
+        if isinstance(command, AudioPacket):
+            seconds = len(command.content) / self._bytes_per_second
+            self._patience = IDLE_GRACE + min(seconds, LONGEST_WAIT)
+
+    @property
+    def silent_from(self) -> float:
+        """From when on the absence of packets counts as silence."""
+        return self.arrived + self._patience
 
     @property
     def can_go_on(self) -> bool:
@@ -226,7 +245,7 @@ class Listener:
         """Seconds until the absence of packets means something for a session."""
         now = self._clock()
         dues = [
-            session.arrived + IDLE_GRACE + idle - now
+            session.silent_from + idle - now
             for session in self._sessions.values()
             for ear in session.ears
             if not session.waiting and (idle := ear.next_idle) is not None
@@ -246,8 +265,7 @@ class Listener:
         elif isinstance(message, AudioPacket | Commit | Clear | Configure | CloseSession):
             session = self._current.get(message.session_id)
             if session is not None:
-                session.arrived = self._clock()
-                session.waiting.append((message, session.arrived))
+                session.came(message, self._clock())
         elif isinstance(message, Answered):
             if (answered := self._sessions.get(message.session)) is not None:
                 answered.unanswered -= 1
@@ -340,7 +358,7 @@ class Listener:
     def _note_idle(self, news: list[News]) -> None:
         now = self._clock()
         for session in self._sessions.values():
-            idle = now - session.arrived - IDLE_GRACE
+            idle = now - session.silent_from
             if session.waiting or idle <= 0:
                 continue
             for ear in session.ears:

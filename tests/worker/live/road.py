@@ -130,13 +130,15 @@ class Road:
         *,
         start: int = 0,
         packet_seconds: float = PACKET_SECONDS,
+        is_live: bool = True,
     ) -> None:
-        """The content in packets, each followed by whatever the engine then has to do."""
+        """The content in packets, each followed by whatever the engine then has to do. Those of a
+        replay are there at once."""
         size = round(packet_seconds * form.sample_rate) * form.frame_bytes
         for offset in range(0, len(content), size):
             packet = content[offset : offset + size]
             self.inbox.deliver(AudioPacket(session_id, start + offset // form.frame_bytes, packet))
-            self.now += len(packet) / form.bytes_per_second
+            self.now += is_live * len(packet) / form.bytes_per_second
             self.settle()
 
     def settle(self) -> None:

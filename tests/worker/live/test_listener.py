@@ -258,7 +258,7 @@ def test_packets_that_stay_away_end_an_utterance_after_the_grace() -> None:
     hall.open()
     hall.say(sounding((SILENT, 31), (SPEAKING, 20)))
 
-    hall.now += IDLE_GRACE + 0.49
+    hall.now += IDLE_GRACE + 0.02 + 0.49  # a packet is 20 ms
     hall.listener.turn()
     assert hall.of(UtteranceComplete) == []
     hall.now += 0.02
@@ -300,6 +300,35 @@ def test_late_packets_are_no_silence() -> None:
         hall.say(sounding((SPEAKING, 3)))
 
     assert hall.of(UtteranceComplete, UtterancePaused) == []
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0])
+def test_who_sends_long_packets_is_not_cut_between_them(seconds: float) -> None:
+    hall = Hall()
+    hall.open()
+    size = round(16_000 * seconds)
+    for _ in range(4):
+        hall.send(np.full(size, SPEAKING, np.float32), packet=size)
+        hall.settle()
+        hall.now += seconds
+        hall.listener.turn()
+
+    assert hall.of(UtteranceComplete, UtterancePaused) == []
+    hall.now += IDLE_GRACE + 0.6
+    hall.listener.turn()
+    assert len(hall.of(UtteranceComplete)) == 1
+
+
+def test_a_replay_of_long_packets_is_not_waited_for_long() -> None:
+    hall = Hall()
+    hall.open()
+    hall.send(sounding((SPEAKING, 31 * 8)), packet=31 * 8 * STEP)
+    hall.settle()
+
+    hall.now += 3.0
+    hall.listener.turn()
+
+    assert len(hall.of(UtteranceComplete)) == 1
 
 
 def test_a_process_that_stood_still_takes_that_for_nobodys_silence() -> None:
