@@ -4,6 +4,7 @@ import pytest
 
 from gateway.settings import ApiKey, Settings, without_effect
 from protocol.environment import BadSettings, read_settings
+from protocol.languages import NAMES
 
 
 def test_defaults_serve_this_machine_alone_with_the_large_model() -> None:
@@ -185,3 +186,30 @@ def test_subtitle_times_that_contradict_each_other_stop_the_start() -> None:
 
     with pytest.raises(BadSettings, match="SUBTITLE_MIN_DURATION"):
         read_settings(Settings, environment)
+
+
+@pytest.mark.parametrize(
+    ("text", "languages"),
+    [("en", ("English",)), ("en, German", ("English", "German")), ("*", NAMES)],
+)
+def test_languages_that_clients_always_send_can_be_ignored(
+    text: str, languages: tuple[str, ...]
+) -> None:
+    settings = read_settings(Settings, {"REALTIME_IGNORE_LANGUAGE": text})
+
+    assert settings.realtime_ignore_language == languages
+
+
+@pytest.mark.parametrize("text", ["tlh", "en,auto"])
+def test_what_is_no_language_to_ignore_stops_the_start(text: str) -> None:
+    with pytest.raises(BadSettings, match="REALTIME_IGNORE_LANGUAGE"):
+        read_settings(Settings, {"REALTIME_IGNORE_LANGUAGE": text})
+
+
+def test_the_predecessors_variables_of_live_audio_are_read() -> None:
+    settings = read_settings(
+        Settings, {"ASR_USE_SERVER_VAD": "false", "WS_BUFFER_SIZE": "6400", "WS_WINDOW_MAX_S": "8"}
+    )
+
+    assert not settings.ws_server_vad
+    assert (settings.ws_buffer_bytes, settings.ws_window_max) == (6400, 8.0)

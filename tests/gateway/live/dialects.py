@@ -9,9 +9,12 @@ from starlette.datastructures import Headers, QueryParams
 
 from gateway.live.events import (
     Audio,
+    AudioCleared,
+    CommitRefused,
     Dialect,
     Reply,
     Request,
+    SessionEnded,
     SessionEvent,
     TextChanged,
     TurnCommitted,
@@ -32,10 +35,11 @@ from protocol.transcription import Nats, Segment, Token
 
 USAGE = Usage(prompt_tokens=20, audio_tokens=13, output_tokens=5, audio_ms=1500)
 Frame = dict[str, Any]
+LOGPROBS = "item.input_audio_transcription.logprobs"
 
 
 def handshake(
-    query: str = "",
+    query: str | QueryParams = "",
     *,
     headers: dict[str, str] | None = None,
     client_session: SessionConfig | None = None,
@@ -45,7 +49,7 @@ def handshake(
     return Handshake(
         session_id="sess_1",
         path="/v1/realtime",
-        query=QueryParams(query),
+        query=query if isinstance(query, QueryParams) else QueryParams(query),
         headers=Headers(headers or {}),
         subprotocols=(),
         key=None,
@@ -56,7 +60,7 @@ def handshake(
     )
 
 
-def realtime(query: str = "", **details: Any) -> RealtimeDialect:
+def realtime(query: str | QueryParams = "", **details: Any) -> RealtimeDialect:
     """A client of OpenAI's API."""
     return open_realtime(handshake(query, **details))
 
@@ -172,3 +176,37 @@ def error_of(requests: list[Request]) -> Frame:
     error: Frame = frame["error"]
     assert set(error) == {"type", "code", "message", "param", "event_id"}
     return error
+
+
+def conversation(query: str, headers: dict[str, str]) -> list[Frame]:
+    """Every event a client of OpenAI's may be told."""
+    dialect = realtime(query, headers=headers)
+    told = frames(dialect.greeting(is_ready=True))
+    for detection in (None, {"type": "semantic_vad"}, {"type": "server_vad"}):
+        session = {
+            "include": [LOGPROBS],
+            "audio": {
+                "input": {
+                    "turn_detection": detection,
+                    "noise_reduction": {"type": "near_field"},
+                    "transcription": {"keywords": ["a"], "languages": ["de"], "delay": "high"},
+                }
+            },
+        }
+        told += frames(say(dialect, type="session.update", session=session))
+    told += hear(
+        dialect,
+        started(),
+        grown("zero", "zero", " one"),
+        stopped(),
+        committed(),
+        completed("zero one", " one"),
+        committed("item_2", previous="item_1"),
+        failed("item_2"),
+        AudioCleared(),
+        CommitRefused(40),
+    )
+    told += frames(say(dialect, type="conversation.item.retrieve", item_id="item_1"))
+    told += frames(say(dialect, type="conversation.item.delete", item_id="item_1"))
+    told += frames(say(dialect, type="response.create", event_id="mine"))
+    return told + hear(dialect, SessionEnded("worker_unavailable", "Try again."))

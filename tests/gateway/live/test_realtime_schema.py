@@ -11,58 +11,12 @@ from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import TypeAdapter
 
 from gateway.live.client_secret_requests import answer, parse_request
-from gateway.live.events import AudioCleared, CommitRefused, SessionEnded
 from tests.gateway.live.dialects import (
-    Frame,
-    committed,
-    completed,
-    failed,
-    frames,
-    grown,
-    hear,
-    realtime,
-    say,
-    started,
-    stopped,
+    conversation,
 )
 
 EVENT: TypeAdapter[RealtimeServerEvent] = TypeAdapter(RealtimeServerEvent)
 QUERIES = ("", "model=whisper-1", "model=gpt-4o-transcribe-diarize", "extensions=1&channels=2")
-LOGPROBS = "item.input_audio_transcription.logprobs"
-
-
-def conversation(query: str, headers: dict[str, str]) -> list[Frame]:
-    """Every event of OpenAI's there is."""
-    dialect = realtime(query, headers=headers)
-    told = frames(dialect.greeting(is_ready=True))
-    for detection in (None, {"type": "semantic_vad"}, {"type": "server_vad"}):
-        session = {
-            "include": [LOGPROBS],
-            "audio": {
-                "input": {
-                    "turn_detection": detection,
-                    "noise_reduction": {"type": "near_field"},
-                    "transcription": {"keywords": ["a"], "languages": ["de"], "delay": "high"},
-                }
-            },
-        }
-        told += frames(say(dialect, type="session.update", session=session))
-    told += hear(
-        dialect,
-        started(),
-        grown("zero", "zero", " one"),
-        stopped(),
-        committed(),
-        completed("zero one", " one"),
-        committed("item_2", previous="item_1"),
-        failed("item_2"),
-        AudioCleared(),
-        CommitRefused(40),
-    )
-    told += frames(say(dialect, type="conversation.item.retrieve", item_id="item_1"))
-    told += frames(say(dialect, type="conversation.item.delete", item_id="item_1"))
-    told += frames(say(dialect, type="response.create", event_id="mine"))
-    return told + hear(dialect, SessionEnded("worker_unavailable", "Try again."))
 
 
 @pytest.mark.parametrize("headers", [{}, {"openai-beta": "realtime=v1"}], ids=["ga", "beta"])
