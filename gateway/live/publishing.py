@@ -26,13 +26,3 @@ class CallEvents(Protocol):
     def publish(self, leg: Leg, event: SessionEvent) -> None:
         """It told something; SessionEnded is the last, and always comes."""
         ...
-
-
-class NoFollowers:
-    """CallEvents that nobody reads."""
-
-    def began(self, leg: Leg, opening: Opening) -> None:
-        """See CallEvents."""
-
-    def publish(self, leg: Leg, event: SessionEvent) -> None:
-        """See CallEvents."""
