@@ -8,10 +8,13 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.clients.drivers import Driver
 from tests.clients.environments import HERE, Environments, NotAvailable
+from tests.speech import SAMPLE_RATE, Samples
 from tests.together.processes import REPOSITORY, Server, eventually, serving
 
 SDKS = ("openai_python_3", "openai_python_1", "openai_node_7")
@@ -35,6 +38,13 @@ TURN = "digits_american.flac"
 """A clip of one turn."""
 
 KEY = "sk-of-the-strict-server"
+
+
+def clip(name: str) -> Samples:
+    """Its samples."""
+    samples, rate = soundfile.read(SPEECH / name, dtype="float32")
+    assert rate == SAMPLE_RATE
+    return np.asarray(samples)
 
 
 class Clients:

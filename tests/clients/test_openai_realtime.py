@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 import openai
 import pytest
-import soundfile
 from openai.resources.realtime.realtime import RealtimeConnection
 from openai.types.realtime import (
     ConversationItemInputAudioTranscriptionCompletedEvent as Completed,
@@ -25,7 +24,7 @@ from pydantic import TypeAdapter
 from websockets.exceptions import InvalidStatus
 
 from tests import speech
-from tests.clients.conftest import KEY, SAID, SPEECH, TURN
+from tests.clients.conftest import KEY, SAID, TURN, clip
 from tests.together.processes import Server
 from tests.together.realtime_client import TRANSCRIPTION, alaw, mulaw, pcm, session
 
@@ -88,12 +87,6 @@ def connected(server: Server, key: str = "any") -> Iterator[Session]:
         talk = Session(opened)
         talk.until(SessionCreatedEvent)
         yield talk
-
-
-def clip(name: str) -> speech.Samples:
-    samples, rate = soundfile.read(SPEECH / name, dtype="float32")
-    assert rate == speech.SAMPLE_RATE
-    return np.asarray(samples)
 
 
 @pytest.mark.parametrize("name", FORMATS)
