@@ -11,6 +11,7 @@ from protocol.live import (
     Encoding,
     EndReason,
     Hypothesis,
+    Strategy,
     StreamFormat,
     UtteranceDone,
     UtteranceEnded,
@@ -110,6 +111,34 @@ def test_channels_are_told_apart(engine: NativeEngine) -> None:
         " ".join(done.text for done in road.finals if done.channel == channel) for channel in (0, 1)
     ]
     assert texts == [TEXTS["british"], TEXTS["american"]]
+
+
+def test_who_commits_gets_the_text_of_what_was_sent(engine: NativeEngine) -> None:
+    road = Road(engine)
+    road.open(turn_detection=None)
+    for name in TEXTS:
+        road.say(pcm16(in_silence(speech(name), 0.2)))
+        road.commit()
+    road.commit()  # of nothing
+    road.close()
+
+    assert [done.text for done in road.finals] == [*TEXTS.values(), ""]
+    assert {event.reason for event in road.of(UtteranceEnded)} == {EndReason.COMMIT}
+    assert road.of(Hypothesis)
+
+
+def test_tokens_of_a_final_are_its_text(engine: NativeEngine) -> None:
+    for name, text in TEXTS.items():
+        (done,) = heard_live(engine, in_silence(speech(name)), wants_logprobs=True).finals
+
+        assert b"".join(token.content for token in done.tokens).decode() == done.text == text
+
+
+def test_the_official_strategy_hears_the_same_words_here(engine: NativeEngine) -> None:
+    for name, text in TEXTS.items():
+        road = heard_live(engine, in_silence(speech(name)), strategy=Strategy.ROLLBACK)
+
+        assert road.text == text
 
 
 def live_and_whole(engine: NativeEngine, count: int) -> tuple[float, float]:
