@@ -227,27 +227,32 @@ class Conversation:
 
     def _perform(self, requests: Iterable[Request]) -> None:
         """Do what the dialect asks, one after another with all that follows from each."""
-        assert self._socket is not None
         for request in requests:
-            if isinstance(request, Reply):
-                self._socket.send(request.text, may_drop=request.may_drop)
-            elif isinstance(request, Hangup):
-                self._socket.close(request.code, request.reason)
-                self._session.take(Finish())
-            else:
-                self._session.take(request)
+            self._do(request)
             self._settle()
+
+    def _do(self, request: Request) -> None:
+        assert self._socket is not None
+        if isinstance(request, Reply):
+            self._socket.send(request.text, may_drop=request.may_drop)
+        elif isinstance(request, Hangup):
+            self._socket.close(request.code, request.reason)
+            self._session.take(Finish())
+        else:
+            self._session.take(request)
         if self._session.is_finishing:
             self._finishing.set()
 
     def _settle(self) -> None:
-        """Tell what the session had to say to followers and client."""
+        """Tell what the session had to say to followers and client, one event after another: what
+        an event makes the dialect ask is done whole before the next is told."""
         while self._untold:
             event = self._untold.popleft()
             if self._has_begun:
                 self._events.publish(self._leg, event)
             if self._socket is not None:
-                self._perform(self._dialect.event(event))
+                for request in self._dialect.event(event):
+                    self._do(request)
             if isinstance(event, SessionEnded):
                 self._hang_up(event)
 
