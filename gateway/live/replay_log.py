@@ -88,6 +88,11 @@ class ReplayLog:
         return self._position == self.end and self._passed == len(self._commands)
 
     @property
+    def has_commands_ahead(self) -> bool:
+        """Whether one stands before the cursor."""
+        return self._passed < len(self._commands)
+
+    @property
     def kept_bytes(self) -> int:
         """Of audio."""
         return self._audio.end - self._audio.start
@@ -114,7 +119,7 @@ class ReplayLog:
         """What comes next behind the cursor, with audio before the frame `until` only; None where
         there is nothing. At most LIVE_PACKET_BYTES, and never over a command."""
         stop = min(until, self.end)
-        if self._passed < len(self._commands):
+        if self.has_commands_ahead:
             frame, command = self._commands[self._passed]
             if frame <= self._position:
                 return command

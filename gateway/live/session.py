@@ -276,6 +276,8 @@ class LiveSession:
         """Whether to wait for more audio, or for the engine to say that it has heard some."""
         if len(self._unheard) < UNHEARD_PACKETS or self.is_finishing:
             return False
+        if self._log.has_commands_ahead:  # a client that asks for its text sends no more till then
+            return False
         frames = len(audio.content) // self._log.format.frame_bytes
         is_last = audio.start + frames == self._log.end
         return is_last and frames < GATHERED_SECONDS * self._log.format.sample_rate

@@ -32,7 +32,15 @@ from gateway.live.session import LiveSession
 from gateway.worker_client import outcomes
 from gateway.worker_client.live_calls import EngineFound, EngineLost, TryAgain
 from protocol.limits import LIVE_WINDOW_SECONDS
-from protocol.live import AudioPacket, CloseSession, Configure, Hypothesis, Listened, OpenSession
+from protocol.live import (
+    AudioPacket,
+    CloseSession,
+    Commit,
+    Configure,
+    Hypothesis,
+    Listened,
+    OpenSession,
+)
 from tests.gateway.live.letter_engine import STEP, LetterEngine, options, spoken, stream_format
 from tests.gateway.live.recorder import Recorder
 
@@ -510,6 +518,18 @@ def test_packets_are_gathered_while_the_engine_is_held_up() -> None:
     talk.check_audio()
     assert talk.line.engine is not None
     assert len(talk.line.engine.received) == 500 * 160
+
+
+def test_a_commit_does_not_wait_for_more_audio_to_gather() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    for _ in range(50):
+        talk.say(bytes(160))
+    talk.session.take(CommitTurn(even_if_empty=True))
+
+    assert isinstance(talk.line.sent[-1], Commit)
+    assert talk.line.engine is not None
+    assert len(talk.line.engine.received) == 50 * 160
 
 
 def test_a_stalled_link_loses_nothing() -> None:
