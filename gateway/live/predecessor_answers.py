@@ -121,6 +121,8 @@ class AnswersByChannel:
         """Items that ended by themselves and have no text yet."""
         self._asked: set[str] = set()
         """Those that a flush ended."""
+        self._flushes = 0
+        """That have ended none yet."""
         self._forgotten: set[str] = set()
 
     def __repr__(self) -> str:
@@ -129,10 +131,11 @@ class AnswersByChannel:
     @property
     def is_full(self) -> bool:
         """See Answers."""
-        return len(self._asked) >= MOST_OWED
+        return self._flushes + len(self._asked) >= MOST_OWED
 
     def flush(self) -> None:
         """See Answers."""
+        self._flushes += 1
 
     def reset(self) -> None:
         """See Answers."""
@@ -145,6 +148,8 @@ class AnswersByChannel:
 
     def committed(self, item_id: str, *, by_client: bool) -> list[Message]:
         """See Answers."""
+        if by_client:
+            self._flushes = max(self._flushes - 1, 0)  # two items may be of one
         (self._asked if by_client else self._open).add(item_id)
         return []
 

@@ -208,8 +208,9 @@ def test_a_flush_that_no_engine_answers_is_answered_before_the_end() -> None:
     assert told == [final(""), error]
 
 
-def test_more_actions_than_can_wait_are_refused() -> None:
-    dialect = predecessor()
+@pytest.mark.parametrize("query", ["", "channels=2"])
+def test_more_actions_than_can_wait_are_refused(query: str) -> None:
+    dialect = predecessor(query)
     for _ in range(64):
         assert asked(say(dialect, action="flush"))
 
