@@ -66,6 +66,7 @@ class Line(Protocol):
     """What a session needs of its LiveCall."""
 
     is_full: bool
+    wants_reminder: bool
 
     def send(self, attempt: int, message: object) -> bool: ...
 
@@ -170,7 +171,7 @@ class LiveSession:
             self.fail(news.code, news.message)
         elif not isinstance(news, TryAgain):
             self._hear(news)
-        self._pump()
+        self._pump(gathers=not isinstance(news, TryAgain))
 
     def _begin_attempt(self, attempt: int) -> None:
         self._attempt, self._is_open, self._is_close_sent = attempt, False, False
@@ -242,13 +243,14 @@ class LiveSession:
         self.room.keeps(self._log.kept_bytes)
         self._call.is_full = self.room.is_full
 
-    def _pump(self) -> None:
-        """Send what the engine may get now."""
+    def _pump(self, *, gathers: bool = True) -> None:
+        """Send what the engine may get now, without what should be gathered first."""
         if not self._attempt or self.is_over or not self._open():
             return
         rate = self._log.format.sample_rate
         while (following := self._log.next(self.heard + LIVE_WINDOW_SECONDS * rate)) is not None:
-            if isinstance(following, Stretch) and self._should_gather(following):
+            if gathers and isinstance(following, Stretch) and self._should_gather(following):
+                self._call.wants_reminder = True  # the client may be silent from now on
                 return
             if not self._send(self._message(following)):
                 return

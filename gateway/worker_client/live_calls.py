@@ -52,7 +52,7 @@ class EngineLost:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """A while ago the link took no more: it may now."""
+    """A while ago the link took no more, or more was to come: send what there is."""
 
 
 LiveNews = EngineFound | EngineLost | TryAgain | LiveEvent | TranscriptionFailed
@@ -72,6 +72,8 @@ class LiveCall:
         self.session_id = session_id
         self.is_full = False
         """Whether it can keep no more audio: then an engine must be there in time."""
+        self.wants_reminder = False
+        """Whether something waits to be sent that nothing else may call to mind."""
         self.attempt = 0
         self.engine: tuple[EngineId, Engine] | None = None
         self.waiting_since = now
@@ -79,7 +81,6 @@ class LiveCall:
         self._calls = calls
         self._news: list[LiveNews] = []
         self._changed = asyncio.Event()
-        self._was_refused = False
         self._acknowledged = 0
         self._deaths = self._losses = 0
 
@@ -97,7 +98,7 @@ class LiveCall:
         if isinstance(message, OpenSession):
             self._calls.fell_silent(self.engine[0])
         else:
-            self._was_refused = True
+            self.wants_reminder = True
         return False
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class LiveCall:
 
     def found(self, engine: tuple[EngineId, Engine]) -> None:
         """An engine takes it."""
-        self.engine, self._was_refused = engine, False
+        self.engine, self.wants_reminder = engine, False
         self.attempt += 1
         self.tell(EngineFound(self.attempt))
 
@@ -156,9 +157,9 @@ class LiveCall:
         self.tell(event)
 
     def remind(self) -> None:
-        """The link may take more by now."""
-        if self._was_refused:
-            self._was_refused = False
+        """What waits may be sent by now."""
+        if self.wants_reminder:
+            self.wants_reminder = False
             self.tell(TryAgain())
 
     def hopeless(self) -> TranscriptionFailed | None:

@@ -92,6 +92,7 @@ class Engine:
     """In place of a LiveCall: takes what can be sent over the link."""
 
     is_full = False
+    wants_reminder = False
 
     def send(self, attempt: int, message: object) -> bool:
         assert encode(message)

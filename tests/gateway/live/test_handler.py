@@ -51,6 +51,7 @@ class HopelessCall:
     engine = None
     attempt = 0
     is_full = False
+    wants_reminder = False
 
     def __init__(self, socket: ScriptedSocket) -> None:
         self._socket = socket

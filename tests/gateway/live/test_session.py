@@ -53,6 +53,7 @@ class Line:
 
     def __init__(self) -> None:
         self.is_full = False
+        self.wants_reminder = False
         self.attempt = 0
         self.engine: LetterEngine | None = None
         self.has_engine = False
@@ -530,6 +531,20 @@ def test_a_commit_does_not_wait_for_more_audio_to_gather() -> None:
     assert isinstance(talk.line.sent[-1], Commit)
     assert talk.line.engine is not None
     assert len(talk.line.engine.received) == 50 * 160
+
+
+def test_gathered_audio_is_sent_on_a_reminder_when_the_client_falls_silent() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    for _ in range(36):
+        talk.say(bytes(160))
+    assert talk.line.engine is not None
+    assert len(talk.line.engine.received) < 36 * 160
+    assert talk.line.wants_reminder
+
+    talk.session.learn(TryAgain())
+
+    assert len(talk.line.engine.received) == 36 * 160
 
 
 def test_a_stalled_link_loses_nothing() -> None:
