@@ -37,9 +37,9 @@ from worker.engine.native import NativeEngine
 from worker.sequence import Priority
 
 POLICIES = ("verify", "rollback + caches", "full")
-STEPS = 5
+STEPS = 4
 """Of each utterance in a wave, as far as its length allows."""
-LEAST_MEASURED = 60
+LEAST_MEASURED = 40
 """Steps behind a figure; few streams make several waves."""
 
 Number = TypeVar("Number", int, float)
@@ -97,7 +97,7 @@ def show(chosen: Setting, options: argparse.Namespace) -> None:
         table = Table(title, (*columns, "alone p50 ms", "p95 ms alone"))
         for case in cases:
             table.add(*row(streams, case, target, options.most))
-            print(*table.rows[-1], flush=True)
+            print(table.lines()[-1], flush=True)
     chosen.report.show(table)
 
 
