@@ -185,6 +185,17 @@ class SpoolFull(ApiError):
     code = "insufficient_storage"
 
 
+def channels_not_apart() -> BadRequest:
+    """What diarized_json is refused with, by the container or by how the channels sound."""
+    return BadRequest(
+        "diarized_json tells speakers apart by channel, and this recording does not have two "
+        "channels, or has the same sound in both. Send a stereo recording with a speaker on each "
+        "channel, or ask for json, verbose_json, srt or vtt.",
+        param="response_format",
+        code="unsupported_value",
+    )
+
+
 CALLERS_FAULT = {
     FailureCode.AUDIO_UNDECODABLE: "file",
     FailureCode.AUDIO_TOO_LONG: "file",
@@ -199,6 +210,8 @@ def from_failure(failure: TranscriptionFailed) -> ApiError:
     if failure.code in CALLERS_FAULT:
         param = CALLERS_FAULT[failure.code]
         return BadRequest(failure.message, param=param, code=str(failure.code))
+    if failure.code is FailureCode.CHANNELS_MISSING:
+        return channels_not_apart()
     if failure.code is FailureCode.STORAGE_FULL:
         return SpoolFull(failure.message, code=str(failure.code))
     if failure.code is FailureCode.WORKER_FAILED:

@@ -14,6 +14,9 @@ class FailureCode(StrEnum):
     """Sample rate, channels or cost of decoding out of range. The caller's to mend."""
     AUDIO_TRACK_MISSING = "audio_track_missing"
     """The recording has no audio track of the number asked for. The caller's to mend."""
+    CHANNELS_MISSING = "channels_missing"
+    """Speakers were to be told apart by channel, and the recording does not have two. The caller's
+    to mend."""
     CANCELLED = "cancelled"
     """The caller left; nobody waits for the answer."""
     INFERENCE_FAILED = "inference_failed"

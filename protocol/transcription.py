@@ -55,7 +55,8 @@ class Transcribe:
     wants_logprobs: bool = False
     """Send each token of a chunk with its probability."""
     splits_channels: bool = False
-    """Transcribe each channel of a recording with several by itself; segments name theirs."""
+    """Transcribe both channels by themselves, where they differ; segments name theirs. Fails with
+    channels_missing where there are not two."""
     uses_previous_context: bool = False
     """Give the end of a chunk's text to the next chunk as context, behind prompt and keywords."""
     audio_track: int | None = None
@@ -65,7 +66,8 @@ class Transcribe:
     is_upload_whole: bool = True
     """Otherwise upload_bytes are what is there so far, and UploadGrown tells of the rest."""
     reads_forward: bool = False
-    """Decode front to back, as the upload may still grow or did so for an earlier engine."""
+    """Its container can be decoded front to back, while it arrives: it does not wait for its end.
+    """
 
 
 @dataclass(frozen=True, slots=True)

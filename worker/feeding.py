@@ -72,6 +72,10 @@ class FeedingFailed:
 FeedEvent = ChunkCut | Moved | CutAll | FeedingFailed
 
 
+class ChannelsMissing(Exception):
+    """Channels were to be transcribed apart, and the recording does not have two."""
+
+
 class MakesWay(Exception):
     """The recording is longer than a brief place is for."""
 
@@ -168,6 +172,11 @@ class Feeder:
                 FailureCode.CUT_DIFFERENTLY,
                 "The recording has to be transcribed from its start. Send it again.",
             )
+        except ChannelsMissing:
+            self._fail(
+                FailureCode.CHANNELS_MISSING,
+                "The recording does not have two channels. Send one with a speaker on each.",
+            )
         except DecodingClosed:
             pass  # by stop(): nobody waits
         except Exception:
@@ -230,6 +239,8 @@ class Feeder:
         chunker = self._tools.new_chunker()
         samples = 0
         with self._open(opened) as decoded:
+            if self._recording.request.splits_channels and decoded.description.block_channels < 2:
+                raise ChannelsMissing
             self._total_seconds = decoded.description.duration
             self._deliver(Moved(self._recording, Stage.DECODING, self._total_seconds))
             while not self._stopped.is_set():

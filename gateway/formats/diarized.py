@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.errors import BadRequest
+from gateway.errors import channels_not_apart
 from gateway.formats.json_pieces import JsonList, json_object
 from gateway.formats.openai_json import language_objects, seconds, usage_by_duration
 from gateway.formats.transcripts import TranscriptBuilder, joint, timed_segments
@@ -82,13 +82,7 @@ class Conversation:
     def finish(self) -> None:
         """No chunk follows. Raises BadRequest where somebody spoke and no channel by itself."""
         if self._held:
-            raise BadRequest(
-                "diarized_json tells speakers apart by channel, and this recording has one, or "
-                "the same sound in both. Send a stereo recording with a speaker on each channel, "
-                "or ask for json, verbose_json, srt or vtt.",
-                param="response_format",
-                code="unsupported_value",
-            )
+            raise channels_not_apart()
 
     def _turn(self, segment: Segment) -> Turn:
         speaker = self._speakers.setdefault(

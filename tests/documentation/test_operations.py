@@ -44,5 +44,5 @@ def test_every_state_of_an_engine_is_explained() -> None:
 def test_every_failure_a_caller_can_get_is_explained() -> None:
     codes = set(re.findall(r"`(\w+)`", _page("api.md")))
 
-    # A caller that left gets no answer.
-    assert {str(code) for code in FailureCode} - codes == {"cancelled"}
+    # A caller that left gets no answer; missing channels are told as an unsupported_value.
+    assert {str(code) for code in FailureCode} - codes == {"cancelled", "channels_missing"}

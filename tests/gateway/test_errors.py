@@ -51,6 +51,12 @@ def test_every_failure_is_the_callers_fault_or_worth_a_hint_about_retrying(
     if code in CALLERS_FAULT:
         field = "audio_track" if code is FailureCode.AUDIO_TRACK_MISSING else "file"
         assert (error.status, error.param) == (400, field)
+    elif code is FailureCode.CHANNELS_MISSING:
+        assert (error.status, error.param, error.code) == (
+            400,
+            "response_format",
+            "unsupported_value",
+        )
     elif code is FailureCode.WORKER_FAILED:
         assert (error.status, error.headers) == (503, {"x-should-retry": "false"})
     elif code is FailureCode.STORAGE_FULL:

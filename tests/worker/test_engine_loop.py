@@ -306,6 +306,14 @@ def test_different_channels_are_told_apart_on_request(workshop: Workshop) -> Non
     assert {chunk.samples.ndim for batch in workshop.engine.batches for chunk in batch} == {1}
 
 
+def test_channels_that_are_not_there_cannot_be_told_apart(workshop: Workshop) -> None:
+    workshop.upload("c1", tone(9.0))
+    workshop.open("r", "c1", splits_channels=True)
+
+    assert workshop.answer(Failed).code is FailureCode.CHANNELS_MISSING
+    assert workshop.engine.batches == []
+
+
 def test_an_audio_track_that_is_not_there_is_the_callers_fault(workshop: Workshop) -> None:
     workshop.open("r", audio_track=3)
 

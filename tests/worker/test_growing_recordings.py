@@ -40,10 +40,18 @@ def texts_of_the_whole(workshop: Workshop, folder: Path, content: bytes) -> list
     return workshop.texts()
 
 
-def open_growing(workshop: Workshop, folder: Path, content: bytes, there: int) -> None:
+def open_growing(
+    workshop: Workshop, folder: Path, content: bytes, there: int, *, splits_channels: bool = False
+) -> None:
     """A request of which so many bytes are there."""
     (folder / "ab" / "c0").write_bytes(content[:there])
-    workshop.open("grows", upload_bytes=there, is_upload_whole=False, reads_forward=True)
+    workshop.open(
+        "grows",
+        upload_bytes=there,
+        is_upload_whole=False,
+        reads_forward=True,
+        splits_channels=splits_channels,
+    )
 
 
 def grow(workshop: Workshop, folder: Path, content: bytes) -> None:
@@ -83,6 +91,16 @@ def test_what_is_no_recording_fails_when_it_is_whole(workshop: Workshop, tmp_pat
     grow(workshop, tmp_path, content)
 
     assert workshop.answer(Failed).code is FailureCode.AUDIO_UNDECODABLE
+
+
+def test_missing_channels_are_told_while_the_upload_arrives(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    path = write_recording(tmp_path / "ab" / "c0", SOUND, "wav", layout="mono")
+    content = path.read_bytes()
+    open_growing(workshop, tmp_path, content, len(content) * 4 // 5, splits_channels=True)
+
+    assert workshop.answer(Failed).code is FailureCode.CHANNELS_MISSING
 
 
 def test_a_cancel_ends_the_wait_for_the_upload(workshop: Workshop, tmp_path: Path) -> None:
