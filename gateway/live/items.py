@@ -25,6 +25,8 @@ class Item:
     """Told."""
     is_stopped: bool = False
     is_committed: bool = False
+    has_commit_behind: bool = False
+    """The client committed when it had begun: no clear takes it back."""
     is_done: bool = False
     stable: str = ""
     """All deltas told."""

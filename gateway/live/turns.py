@@ -76,7 +76,10 @@ class Turns:
         """The client ends a turn behind frame `end`. The serial of a commit that the engine must be
         told of, None where it need not, and what the client learns at once."""
         buffered = end - self._buffered_from
-        is_speaking = any(item.is_started and not item.is_committed for item in self._open_items())
+        is_speaking = any(
+            item.is_started and not (item.is_committed or item.has_commit_behind)
+            for item in self._open_items()
+        )
         buffered_ms = milliseconds(max(buffered, 0), self.format)
         if buffered_ms < LEAST_COMMIT_MS and not is_speaking and not even_if_empty:
             return None, [CommitRefused(buffered_ms)]
@@ -88,30 +91,24 @@ class Turns:
         events: list[SessionEvent] = []
         for number, channel in enumerate(self._channels):
             channel.commits.append(serial)
-            item = self._item_to_commit(number)
-            if item is not None:
-                commit.items[number] = item
-                events += self._telling.committed(item, by_client=True)
+            if self.is_manual:
+                item, channel.manual = channel.manual, None
+                commit.items[number] = item or self._new_item(number, is_manual=True)
+                events += self._telling.committed(commit.items[number], by_client=True)
+            else:  # which turn it ends only the engine knows: there may be others before it
+                for item in channel.items:
+                    item.has_commit_behind = True
         return serial, events
-
-    def _item_to_commit(self, number: int) -> Item | None:
-        """Every channel has one where the client alone ends turns. Else those where somebody is
-        known to speak; the engine says who does of the others."""
-        channel = self._channels[number]
-        if self.is_manual:
-            item, channel.manual = channel.manual, None
-            return item or self._new_item(number, is_manual=True)
-        open_ones = (item for item in channel.items if item.is_started and not item.is_committed)
-        return next(open_ones, None)
 
     def clear(self, end: int) -> list[SessionEvent]:
         """The client takes back what is not committed; its items are never spoken of again."""
         for channel in self._channels:
             channel.cleared = (end, self._issued)
             channel.manual = None
-            for item in [item for item in channel.items if not item.is_committed]:
-                channel.items.remove(item)
-                item.is_done = True
+            for item in list(channel.items):
+                if not (item.is_committed or item.has_commit_behind):
+                    channel.items.remove(item)
+                    item.is_done = True
         self._buffered_from = end
         return [AudioCleared()]
 

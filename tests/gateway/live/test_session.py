@@ -341,6 +341,46 @@ def test_a_commit_after_several_turns_is_of_the_last_of_them() -> None:
     assert talk.told.text() == A + B + C
 
 
+def test_a_commit_far_ahead_of_the_engine_ends_the_turn_it_stands_behind() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    talk.say(spoken(1, steps=20))
+    talk.let_engine_speak()
+    talk.say(spoken(0, steps=12) + spoken(2, steps=20))
+    talk.session.take(CommitTurn())
+    talk.let_engine_finish()
+
+    committed = [event for event in talk.told.events if isinstance(event, TurnCommitted)]
+    assert [event.by_client for event in committed] == [False, True]
+    assert talk.told.text() == A + B
+
+
+def test_a_second_commit_without_audio_between_is_refused() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    talk.say(spoken(1, steps=20))
+    talk.let_engine_speak()
+    talk.session.take(CommitTurn())
+    talk.session.take(CommitTurn())
+    talk.let_engine_finish()
+
+    assert kinds(talk) == [EngineReady, TurnStarted, CommitRefused, TurnCommitted, TurnCompleted]
+
+
+def test_a_turn_that_was_committed_is_not_taken_back_before_the_engine_knows() -> None:
+    talk = Conversation()
+    talk.find_engine()
+    talk.say(spoken(1, steps=20))
+    talk.let_engine_speak()
+    talk.session.take(CommitTurn())
+    talk.session.take(ClearAudio())
+    talk.let_engine_finish()
+
+    [started] = [event for event in talk.told.events if isinstance(event, TurnStarted)]
+    [completed] = [event for event in talk.told.events if isinstance(event, TurnCompleted)]
+    assert (completed.item_id, completed.transcript) == (started.item_id, A)
+
+
 def test_a_commit_where_only_one_side_speaks_gives_that_side_an_item() -> None:
     talk = Conversation(channels=2)
     talk.find_engine()
