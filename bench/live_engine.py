@@ -68,10 +68,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What so many streams came to."""
+    """What so many streams came to, in seconds."""
 
     streams: int
     delays: Sequence[float]
+    cpu: float = 0.0
+    """Of this process, for each step: what other work on the machine hardly changes."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +96,8 @@ def show(chosen: Setting, options: argparse.Namespace) -> None:
         streams = Streams(engine, max(case.seconds for case in cases))
         title = f"streams of which 95 % of the steps take below {options.step_target_ms:g} ms"
         columns = ("", "audio s", "cadence s", "edits %", "streams", "p50 ms", "p95 ms", "p99 ms")
-        table = Table(title, (*columns, "alone p50 ms", "p95 ms alone"))
+        more = ("CPU ms a step", "alone p50 ms", "alone p95 ms", "alone CPU ms")
+        table = Table(title, (*columns, *more))
         for case in cases:
             table.add(*row(streams, case, target, options.most))
             print(table.lines()[-1], flush=True)
@@ -127,13 +130,16 @@ def _usual(values: Sequence[Number], usual: Number) -> Number:
 def row(streams: Streams, case: Case, target: float, most: int) -> list[Cell]:
     """The search for one case."""
     name = case.policy
-    alone = streams.delays(case, 1)
+    alone = streams.found(case, 1)
+    assert alone is not None, "there is no limit"
     found = most_within(lambda count: _within(streams, case, count, target), most)
-    kept = _milliseconds(found.delays, 0.5, 0.95, 0.99) if found else [None] * 3
+    kept: list[Cell] = [None] * 4
+    if found is not None:
+        kept = [*_milliseconds(found.delays, 0.5, 0.95, 0.99), 1000 * found.cpu]
     count = found.streams if found else 0
     edits = case.edits if case.policy == "verify" else None
     head: list[Cell] = [name, case.seconds, case.cadence, edits, count]
-    return [*head, *kept, *_milliseconds(alone, 0.5, 0.95)]
+    return [*head, *kept, *_milliseconds(alone.delays, 0.5, 0.95), 1000 * alone.cpu]
 
 
 def _milliseconds(delays: Sequence[float], *shares: float) -> list[Cell]:
@@ -142,9 +148,9 @@ def _milliseconds(delays: Sequence[float], *shares: float) -> list[Cell]:
 
 def _within(streams: Streams, case: Case, count: int, target: float) -> Found | None:
     for _ in range(2):  # what is met for the first time is recorded, and so takes longer
-        delays = streams.delays(case, count, target)
-        if delays and percentile(delays, 0.95) < target:
-            return Found(count, delays)
+        found = streams.found(case, count, target)
+        if found is not None and percentile(found.delays, 0.95) < target:
+            return found
     return None
 
 
@@ -173,19 +179,21 @@ class Streams:
         self._audio = recording("talk", longest, longest).chunks[0].samples
         self._numbers = itertools.count()
 
-    def delays(self, case: Case, count: int, target: float | None = None) -> list[float]:
-        """Seconds of each step of so many streams; none where it is soon clear that too many
-        take longer than the target."""
+    def found(self, case: Case, count: int, target: float | None = None) -> Found | None:
+        """So many streams; None where it is soon clear that too many steps take longer than the
+        target."""
         reset_threads()
         measured: list[float] = []
+        cpu = 0.0
         steps = case.steps * count
         for _ in range(max(1, math.ceil(LEAST_MEASURED / steps))):
             wave = _Wave(self._engine, case, count, self._chunks(case, count))
             delays = wave.run(None if target is None else (target, int(0.05 * steps)))
             if not delays:
-                return []
+                return None
             measured += delays
-        return measured
+            cpu += wave.cpu_seconds
+        return Found(count, measured, cpu / len(measured))
 
     def _chunks(self, case: Case, count: int) -> list[Iterator[ChunkRequest]]:
         self._engine.expect_live(True)
@@ -230,6 +238,8 @@ class _Wave:
         """Samples of each stream's latest step."""
         self._skipped = 0.0
         self._delays: list[float] = []
+        self.cpu_seconds = 0.0
+        """Of the steps that are measured, together."""
         self._utterances: set[str] = set()
 
     def run(self, limit: tuple[float, int] | None) -> list[float]:
@@ -240,6 +250,7 @@ class _Wave:
         else:
             self._prepare()
         self._plan()
+        begun = time.process_time()
         try:
             while self._due or any(self._waiting):
                 self._skip_idle()
@@ -247,6 +258,7 @@ class _Wave:
                     self._receive(key[1], text_of(answer))
                 if limit is not None and self._late(limit[0]) > limit[1]:
                     return []
+            self.cpu_seconds = time.process_time() - begun
             return self._delays
         finally:
             self._clear()
