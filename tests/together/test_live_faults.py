@@ -189,7 +189,10 @@ async def test_a_cold_server_takes_a_call_at_once_and_loses_no_first_word(
     short_folder: Path,
 ) -> None:
     with serving("serve", short_folder, MODEL_ID="embedded") as server:
+        begun = asyncio.get_running_loop().time()
         async with talking(server, extensions=1) as client:
+            taken = asyncio.get_running_loop().time() - begun
+            logger.info("taken and configured after %.0f ms", 1000 * taken)
             await client.append(speech_alone(TURN))
             if not client.of_type("qwen.ready"):
                 await client.until("qwen.ready")
