@@ -84,6 +84,8 @@ class DecoderProcess:
             self._connection.close()
 
     def _read(self, length: int) -> bytearray:
+        if self.is_closed:
+            raise EOFError  # its socket may be gone already
         content = bytearray(length)
         rest = memoryview(content)
         while rest:

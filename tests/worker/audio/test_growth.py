@@ -211,6 +211,21 @@ def test_who_gives_up_ends_the_wait(decoder: AudioDecoder, path: Path) -> None:
             opening.result(DEADLINE)
 
 
+def test_a_growing_recording_that_was_closed_gives_no_more(
+    decoder: AudioDecoder, path: Path
+) -> None:
+    content = wav_bytes((tone(31.0, rate=16_000) * 32_767).astype("<i2").tobytes())
+    upload = Upload(path, content)
+    upload.write(len(content))
+
+    with GrowingFile(path, upload.growth) as file, decoder.open_growing(file) as recording:
+        next(recording)
+        recording.close()
+
+        with pytest.raises(DecodingClosed):
+            list(recording)
+
+
 def test_a_file_shorter_than_was_told_is_a_failure_of_ours(
     decoder: AudioDecoder, path: Path
 ) -> None:
