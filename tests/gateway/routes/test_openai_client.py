@@ -56,7 +56,7 @@ async def test_file_of_any_kind_and_lists_arrive(tmp_path: Path) -> None:
     recording = tmp_path / "speech.mp3"
     recording.write_bytes(b"ID3" * 100_000)
 
-    async with running_server(tmp_path, max_upload_bytes=300_000) as server:
+    async with running_server(tmp_path, max_upload_bytes=300_000, early_start_bytes=0) as server:
         async with client_of(server) as client:
             await client.audio.transcriptions.create(
                 file=recording, model="x", extra_body={"keywords": ["alpha", "beta"]}
