@@ -14,6 +14,8 @@ LIVE_PACKET_BYTES = 64 * 1024
 """Most content of one AudioPacket."""
 LIVE_WINDOW_SECONDS = 30
 """Audio of a live session that may be on its way to an engine which has not heard it yet."""
+LIVE_RATE_STEP = 25
+"""Sample rates of live sessions are multiples of this, in Hz, as all in use are (11,025 too)."""
 QUEUE_MARK = 1000
 """ZMQ high-water mark, a tripwire: credits and capacity keep real queues far below it."""
 SAMPLE_RATE = 16_000

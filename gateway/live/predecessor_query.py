@@ -7,13 +7,12 @@ from starlette.datastructures import QueryParams
 from gateway.errors import BadRequest
 from gateway.live.messages import clean
 from gateway.live.query import (
-    LEAST_SAMPLE_RATE,
-    MOST_SAMPLE_RATE,
     TRUE_WORDS,
     call_id_of,
     channels_of,
     is_on,
     number,
+    sample_rate_of,
     whole,
 )
 from gateway.settings import Settings
@@ -101,7 +100,7 @@ def language_named(text: str) -> str | None:
 def _sample_rate(query: QueryParams, encoding: Encoding, *, takes_any: bool) -> int:
     default = 16_000 if encoding is Encoding.PCM16 else 8_000
     if takes_any:
-        return whole(query, "sample_rate", default, LEAST_SAMPLE_RATE, MOST_SAMPLE_RATE)
+        return sample_rate_of(query, default)
     given = query.get("sample_rate", "").strip() or str(default)
     if given not in (str(rate) for rate in SAMPLE_RATES):
         message = "sample_rate is 8000 or 16000; with events=1 it may be from 8000 to 48000."

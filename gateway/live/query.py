@@ -10,6 +10,7 @@ import secrets
 from starlette.datastructures import QueryParams
 
 from gateway.errors import BadRequest
+from protocol.limits import LIVE_RATE_STEP
 
 CALL_ID = re.compile(r"[\w.:@+-]{1,128}", re.ASCII)
 TRUE_WORDS = ("true", "1", "yes", "on")
@@ -55,6 +56,15 @@ def number(query: QueryParams, name: str, default: float, least: float, most: fl
     if not least <= value <= most:  # NaN fails as well
         raise BadRequest(f"{name} is a number from {least:g} to {most:g}.", param=name)
     return value
+
+
+def sample_rate_of(query: QueryParams, default: int) -> int:
+    """Of the audio, in Hz."""
+    rate = whole(query, "sample_rate", default, LEAST_SAMPLE_RATE, MOST_SAMPLE_RATE)
+    if rate % LIVE_RATE_STEP:
+        message = f"sample_rate is a multiple of {LIVE_RATE_STEP} Hz."
+        raise BadRequest(message, param="sample_rate")
+    return rate
 
 
 def channels_of(query: QueryParams) -> int:

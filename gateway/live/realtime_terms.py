@@ -4,14 +4,7 @@ from dataclasses import dataclass, replace
 
 from gateway.live.handshake import Handshake
 from gateway.live.messages import clean
-from gateway.live.query import (
-    LEAST_SAMPLE_RATE,
-    MOST_SAMPLE_RATE,
-    call_id_of,
-    channels_of,
-    is_on,
-    whole,
-)
+from gateway.live.query import call_id_of, channels_of, is_on, sample_rate_of
 from gateway.live.realtime_session import SessionConfig
 from gateway.live.realtime_values import MAX_NAME
 from protocol.live import Encoding
@@ -43,13 +36,12 @@ class Terms:
 def terms_of(handshake: Handshake) -> Terms:
     """Raises BadRequest where a parameter of the query cannot be used."""
     query = handshake.query
-    least, most = LEAST_SAMPLE_RATE, MOST_SAMPLE_RATE
     return Terms(
         session_id=handshake.session_id,
         call_id=call_id_of(query),
         channels=channels_of(query),
         default_model=clean(query.get("model", ""))[:MAX_NAME] or handshake.served_model,
-        pinned_rate=whole(query, "sample_rate", 0, least, most) or None,
+        pinned_rate=sample_rate_of(query, 0) or None,
         is_beta=BETA in handshake.headers.get("openai-beta", ""),
         has_extensions=is_on(query, "extensions"),
         ignored_languages=handshake.settings.realtime_ignore_language,

@@ -22,6 +22,7 @@ from gateway.live.realtime_session import (
     SessionConfig,
     Transcription,
 )
+from protocol.limits import LIVE_RATE_STEP
 from protocol.live import Encoding
 
 FLAT_NAMES = {
@@ -88,6 +89,10 @@ def _with_format(config: SessionConfig, value: object, param: str) -> SessionCon
     rate = values.whole(
         wishes.get("rate"), f"{param}.rate", PCM_RATE, LEAST_SAMPLE_RATE, MOST_SAMPLE_RATE
     )
+    if rate % LIVE_RATE_STEP:
+        raise values.BadValue(
+            f"{param}.rate", f"{param}.rate must be a multiple of {LIVE_RATE_STEP}."
+        )
     return replace(config, encoding=encoding, sample_rate=rate)
 
 

@@ -11,12 +11,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.limits import LIVE_RATE_STEP
 from worker.audio import SAMPLE_RATE
 
 Samples = NDArray[np.float32]
 
-RATE_STEP: Final = 25
-"""Rates are multiples of this, in Hz, as all in use are (11,025 too); it bounds a filter's rows."""
+RATE_STEP: Final = LIVE_RATE_STEP
+"""Rates are multiples of this, in Hz; it bounds a filter's rows."""
 
 # Zero crossings on each side, in samples of the lower rate, and the window's shape: 80 dB down
 # within 16 % of the band (Kaiser's formula), 2 ms to each side at 16 kHz and above, 4 ms at 8 kHz.

@@ -313,6 +313,7 @@ def test_audio_may_be_of_other_formats(query: str, format: StreamFormat, name: s
         ("sample_rate=24000", "UNSUPPORTED_SAMPLE_RATE"),
         ("sample_rate=fast", "UNSUPPORTED_SAMPLE_RATE"),
         ("sample_rate=96000&events=1", "INVALID_PARAMETER"),
+        ("sample_rate=8001&events=1", "INVALID_PARAMETER"),
         ("encoding=opus", "INVALID_PARAMETER"),
         ("channels=3", "INVALID_PARAMETER"),
         ("threshold=2", "INVALID_PARAMETER"),

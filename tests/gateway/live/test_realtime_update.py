@@ -151,6 +151,7 @@ def test_options_that_do_no_harm_are_taken(session: Frame) -> None:
     ("session", "param"),
     [
         ({"audio": {"input": {"format": {"rate": 7999}}}}, "session.audio.input.format.rate"),
+        ({"audio": {"input": {"format": {"rate": 8001}}}}, "session.audio.input.format.rate"),
         ({"audio": {"input": {"format": {"rate": True}}}}, "session.audio.input.format.rate"),
         ({"audio": {"input": {"format": {"type": "opus"}}}}, "session.audio.input.format.type"),
         ({"input_audio_format": "mp3"}, "session.input_audio_format"),
