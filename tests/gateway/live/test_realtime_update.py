@@ -29,6 +29,20 @@ def updated(query: str = "", **wishes: Any) -> tuple[Frame, Reconfigure]:
     return frame["session"]["audio"]["input"], reconfigure
 
 
+@pytest.mark.parametrize("model", ["gpt-live-transcribe", "gpt-realtime-whisper"])
+def test_models_that_end_no_turns_leave_them_to_clients_that_do_not_say(model: str) -> None:
+    dialect = realtime()
+
+    def detection(**wishes: Any) -> Any:
+        [frame] = frames(say(dialect, type="session.update", session={"audio": {"input": wishes}}))
+        return frame["session"]["audio"]["input"]["turn_detection"]
+
+    assert detection(transcription={"model": model}) is None
+    assert detection(transcription={"model": "gpt-transcribe"}) is not None
+    assert detection(transcription={"model": model}, turn_detection={}) is not None
+    assert detection(transcription={"model": model}) is not None
+
+
 @pytest.mark.parametrize(
     ("wish", "told", "format"),
     [
