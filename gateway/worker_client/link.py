@@ -277,6 +277,9 @@ class WorkerLink:
         lost = self._lifecycle.status_changed(worker_id, status, self._loop.time())
         if lost or status.state in (EngineState.STOPPED, EngineState.FAILED):
             self._forget_engine((worker_id, status.epoch))
+        for name, epoch in self._engines.names:
+            if name == worker_id and epoch < status.epoch:  # gone: it will not fall silent
+                self._forget_engine((name, epoch))
         self._dispatcher.engine_died(lost)
         self._dispatcher.move()
 

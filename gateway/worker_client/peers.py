@@ -61,6 +61,11 @@ class Peers(Generic[Name]):
             self._routes.pop(name, None)
         return name
 
+    @property
+    def names(self) -> tuple[Name, ...]:
+        """Of the living."""
+        return tuple(self._routes)
+
     def route(self, name: Name) -> bytes | None:
         """The routing id of the living peer of that name."""
         return self._routes.get(name)

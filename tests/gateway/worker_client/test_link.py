@@ -356,6 +356,14 @@ async def test_two_workers_share_the_work(road: Road) -> None:
     assert [await caller for caller in callers] == ["req-1", "req-2"]
 
 
+async def test_an_engine_whose_successor_starts_is_a_stranger(road: Road) -> None:
+    supervisor = await road.supervisor()
+    earlier = await road.engine()
+    await supervisor.report(EngineState.STARTING, epoch=2)
+
+    await earlier.receive(Introduce)
+
+
 async def test_a_silent_engine_loses_its_requests_to_another(road: Road) -> None:
     for worker_id in ("one", "two"):
         await road.supervisor(worker_id)
