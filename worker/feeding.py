@@ -161,7 +161,10 @@ class Feeder:
         except (OSError, UploadLost) as error:
             if self._stopped.is_set():
                 return  # the caller left, and the upload with it
-            logger.error(
+            # Where its caller has just left, the word of that is on its way.
+            is_gone = isinstance(error, FileNotFoundError)
+            logger.log(
+                logging.INFO if is_gone else logging.ERROR,
                 "upload could not be read request_id=%s error=%s",
                 self._recording.request.request_id,
                 type(error).__name__,

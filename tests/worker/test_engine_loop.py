@@ -1,6 +1,7 @@
 """The engine's main thread with a scripted engine and real files, decoders and feeders."""
 
 import itertools
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -239,6 +240,17 @@ def test_a_missing_or_strange_spool_file_is_a_lost_input(workshop: Workshop, fil
     workshop.open("r", file)
 
     assert workshop.answer(Failed).code is FailureCode.INPUT_LOST
+
+
+def test_an_upload_that_went_with_its_caller_is_no_error_in_the_log(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    workshop.open("r", "dead")
+    workshop.answer(Failed)
+
+    told = [record for record in caplog.records if "could not be read" in record.getMessage()]
+    assert [record.levelno for record in told] == [logging.INFO]
 
 
 def test_a_chunk_that_fails_ends_its_request_and_no_other(workshop: Workshop) -> None:
