@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / "build" / "clients"
 LOG = "installation.log"
 TIME_LIMIT = 60.0
-"""Seconds an installation may take; those here take 3 to 20. Two installers that hang: two minutes."""
+"""Seconds an installation may take; those here take 3 to 20. Two that hang: two minutes."""
 
 
 class NotAvailable(Exception):
