@@ -3,6 +3,7 @@
 Films keep theirs for as long as they are transcribed, so they have lasting places. A few brief ones
 are for the beginnings of all others, which never wait for inference: what is short is cut whole in
 one and waits for no film; what turns out to be long begins anew when a lasting place is free.
+Uploads that are slow to come have half the lasting places at most: films do not wait for them.
 """
 
 import threading
@@ -25,6 +26,8 @@ class DecoderPlaces:
         self._most_brief = brief
         self._told_every = told_every
         self._lasting: set[object] = set()
+        self._slow: set[object] = set()
+        """Those of them that came when they could not be brief."""
         self._brief: set[object] = set()
         self._returning: deque[object] = deque()
         """Those that have begun and wait for a lasting place, first come first."""
@@ -48,7 +51,9 @@ class DecoderPlaces:
         """
 
         def has_entered() -> bool:
-            return self._gets_lasting(holder) or (may_be_brief() and self._gets_brief(holder))
+            if may_be_brief():
+                return self._gets_lasting(holder) or self._gets_brief(holder)
+            return self._gets_lasting_though_slow(holder)
 
         self._wait(lambda: is_stopped() or has_entered(), still_waits)
         return not is_stopped()
@@ -80,6 +85,7 @@ class DecoderPlaces:
         """The holder has no decoder, and wants none."""
         with self._changed:
             self._lasting.discard(holder)
+            self._slow.discard(holder)
             self._brief.discard(holder)
             if holder in self._returning:
                 self._returning.remove(holder)
@@ -105,6 +111,12 @@ class DecoderPlaces:
             self._returning.popleft()
         self._lasting.add(holder)
         self._changed.notify_all()
+        return True
+
+    def _gets_lasting_though_slow(self, holder: object) -> bool:
+        if len(self._slow) >= (self._most_lasting + 1) // 2 or not self._gets_lasting(holder):
+            return False
+        self._slow.add(holder)
         return True
 
     def _gets_brief(self, holder: object) -> bool:

@@ -152,6 +152,16 @@ def test_what_is_slow_to_come_waits_for_a_lasting_place_until_it_is_there(
     assert slow.result()
 
 
+def test_what_is_slow_to_come_leaves_lasting_places_to_others(places: DecoderPlaces) -> None:
+    assert entered(places, "slow 1", may_be_brief=False)
+    assert not entered(places, "slow 2", may_be_brief=False)
+
+    assert entered(places, "film")
+    assert places.stays("film")
+    places.leave("slow 1")
+    assert entered(places, "slow 2", may_be_brief=False)
+
+
 def test_who_is_stopped_waits_no_longer_and_is_in_nobodys_way(places: DecoderPlaces) -> None:
     for film in ("film 1", "film 2", "film 3"):
         assert entered(places, film)
