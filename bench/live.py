@@ -34,14 +34,16 @@ def main() -> None:
     live_streams.add_options(arguments)
     live_engine.add_options(arguments)
     live_memory.add_options(arguments)
+    arguments.add_argument("--model-id", default="embedded", help="of the server: its MODEL_ID")
     options = arguments.parse_args()
+    if not options.engine:
+        options.model = "embedded"  # a server has real weights: those of --model-id
     chosen = setting("live", options)
     if options.engine:
         live_engine.show(chosen, options)
-    elif options.memory:
-        live_memory.show(chosen, options)
     else:
-        live_streams.show(chosen, options)
+        chosen.report.note(f"the server's MODEL_ID: {options.model_id}")
+        (live_memory if options.memory else live_streams).show(chosen, options)
     chosen.report.close()
 
 

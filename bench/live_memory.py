@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def show(chosen: Setting, options: argparse.Namespace) -> None:
     """Measure and print."""
-    with live_server() as server:
+    with live_server(MODEL_ID=options.model_id, DEVICE=options.device) as server:
         ran = call(server, options.minutes, options.pace)
     log = ran.logs[0]
     sending = log.sent[-1] - log.sent[0]

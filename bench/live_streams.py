@@ -39,7 +39,7 @@ def show(chosen: Setting, options: argparse.Namespace) -> None:
         chosen.report.note(f"server and clients share {len(server_cores)} CPUs")
     else:
         chosen.report.note(f"server on {len(server_cores)} CPUs, clients on {len(client_cores)}")
-    with live_server(DEVICE=options.device) as server:
+    with live_server(MODEL_ID=options.model_id, DEVICE=options.device) as server:
         chosen.report.show(growing(chosen, server, options))
         chosen.report.show(beside_a_recording(server, options))
 
@@ -72,7 +72,8 @@ def growing(chosen: Setting, server: LiveServer, options: argparse.Namespace) ->
     for count in options.streams:
         ran = server.run(talks(count, options))
         found = ran.figures()
-        table.add(*_row(ran, found, base))
+        rate = error_rate(ran, found) if options.model_id == "embedded" else None
+        table.add(*_row(ran, found, base, rate))
         print(table.lines()[-1], flush=True)
         if not found.finals or found.unanswered:
             break
@@ -83,7 +84,7 @@ def growing(chosen: Setting, server: LiveServer, options: argparse.Namespace) ->
     return table
 
 
-def _row(ran: Ran, found: Figures, base: dict[str, int]) -> list[Cell]:
+def _row(ran: Ran, found: Figures, base: dict[str, int], rate: float | None) -> list[Cell]:
     count = len(ran.talks)
     cores_used = {kind: ran.use.cpu_seconds[kind] / ran.seconds for kind in KINDS}
     grown = {kind: max(0, ran.use.highest(kind) - base[kind]) / count for kind in KINDS}
@@ -93,7 +94,7 @@ def _row(ran: Ran, found: Figures, base: dict[str, int]) -> list[Cell]:
         *_milliseconds(found.finals, 0.5, 0.95, 0.99),
         *_milliseconds(found.firsts, 0.5, 0.95),
         *(found.partials / spoken, found.unanswered),
-        *(100 * error_rate(ran, found), 100 * found.late_share),
+        *(None if rate is None else 100 * rate, 100 * found.late_share),
         *(100 * cores_used[kind] / count for kind in KINDS),
         *(count / cores_used["gateway"], cores_used["engine"]),
         *(grown["gateway"] / 1000, grown["engine"] / MB),
@@ -101,7 +102,7 @@ def _row(ran: Ran, found: Figures, base: dict[str, int]) -> list[Cell]:
 
 
 def error_rate(ran: Ran, found: Figures) -> float:
-    """Of the words of all streams."""
+    """Of the words of all streams, as the embedded model writes digits."""
     return word_error_rate(
         [(one.text, text) for one, text in zip(ran.talks, found.texts, strict=True)]
     )
