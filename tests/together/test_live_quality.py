@@ -66,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(4, id="usual"), pytest.param(25, id="more", marks=pytest.mark.long)],
+    params=[pytest.param(3, id="usual"), pytest.param(25, id="more", marks=pytest.mark.long)],
 )
 def strings(request: pytest.FixtureRequest) -> list[speech.Spoken]:
     """So many of each known speaker, and three times as many of the unseen one."""
