@@ -29,6 +29,7 @@ from gateway.routes.predecessor import PredecessorRoutes
 from gateway.routes.realtime import RealtimeRoutes
 from gateway.routes.transcriptions import TranscriptionRoutes
 from gateway.routes.translations import TranslationRoutes
+from gateway.websockets.handshake import UpgradeNeeded
 
 Handler = Callable[[Request], Awaitable[Response]]
 PROBE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -77,14 +78,18 @@ def all_routes(gateway: Gateway) -> list[Route]:
     return [*_health_routes(gateway), *_api_routes(gateway), *_documentation_routes()]
 
 
-def live_routes(gateway: Gateway, dialects: Mapping[str, str]) -> list[WebSocketRoute]:
+def live_routes(gateway: Gateway, dialects: Mapping[str, str]) -> list[BaseRoute]:
     """Every path of a live dialect, each with its module, and those that follow calls."""
     follow = _Endpoint(CallRoutes(gateway).socket)
     paths: dict[str, ASGIApp] = {
         **{f"{prefix}{CALL_EVENTS_PATH}": follow for prefix in PREFIXES},
         **{path: _LiveEndpoint(gateway, module) for path, module in dialects.items()},
     }
-    return [WebSocketRoute(path, app) for path, app in paths.items()]
+    plain = _Endpoint(_upgrade_needed)
+    return [
+        *(WebSocketRoute(path, app) for path, app in paths.items()),
+        *(Route(path, plain) for path in dialects),
+    ]
 
 
 def build_overloaded_app(gateway: Gateway) -> ASGIApp:
@@ -203,6 +208,13 @@ def _with_our_errors(router: Router) -> ASGIApp:
             raise MethodNotAllowed(message, allow) from None
 
     return route
+
+
+async def _upgrade_needed(scope: Scope, receive: Receive, send: Send) -> None:
+    raise UpgradeNeeded(
+        "This path is a WebSocket: connect to it with ws:// or wss://. A proxy in between must "
+        "pass on the headers Upgrade and Connection."
+    )
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -26,10 +26,15 @@ class TargetTooLong(ApiError):
 
 
 class UpgradeNeeded(ApiError):
-    """Another version of the protocol is asked for."""
+    """No WebSocket is asked for, or one of another version of the protocol."""
 
     status = 426
     code = INVALID_HTTP
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message, headers={"sec-websocket-version": VERSION, "upgrade": "websocket"}
+        )
 
 
 def check_handshake(scope: Scope) -> None:
@@ -39,8 +44,7 @@ def check_handshake(scope: Scope) -> None:
     headers = Headers(scope=scope)
     if headers.getlist("sec-websocket-version") != [VERSION]:
         raise UpgradeNeeded(
-            f"WebSocket connections need the header Sec-WebSocket-Version: {VERSION}.",
-            headers={"sec-websocket-version": VERSION, "upgrade": "websocket"},
+            f"WebSocket connections need the header Sec-WebSocket-Version: {VERSION}."
         )
     keys = headers.getlist("sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):

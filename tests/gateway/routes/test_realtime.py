@@ -167,6 +167,21 @@ async def test_other_products_of_openai_are_not_found(tmp_path: Path, path: str)
     assert (upgraded.status, upgraded.error["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/realtime?intent=transcription", "/realtime", "/ws/transcribe"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_plain_request_for_a_live_session_hears_that_it_needs_a_websocket(
+    tmp_path: Path, method: str, path: str
+) -> None:
+    async with running_server(tmp_path) as server:
+        answer = await server.send(request(method, path))
+
+    assert (answer.status, answer.error["code"]) == (426, "invalid_http")
+    assert "ws://" in answer.error["message"]
+    assert answer.headers["upgrade"] == "websocket"
+
+
 def test_nothing_of_live_sessions_is_loaded_before_the_first(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LAZY, str(tmp_path)], capture_output=True, text=True, check=False
