@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.errors import BadRequest
 from gateway.live.client_secrets import DEFAULT_SECONDS, LEAST_SECONDS, MOST_SECONDS
 from gateway.live.messages import read_object
-from gateway.live.realtime_session import SessionConfig, Transcription, flat, nested
+from gateway.live.realtime_session import SessionConfig, flat, nested, usual_session
 from gateway.live.realtime_update import updated
 from gateway.live.realtime_values import BadValue, mapping, whole
 
@@ -27,7 +27,7 @@ def parse_request(body: bytes, *, default_model: str, is_flat: bool) -> SecretRe
     fields = read_object(body.decode("utf-8", "replace")) if body.strip() else {}
     if fields is None:
         raise BadRequest("The body must be a JSON object.")
-    config = SessionConfig(Transcription(default_model))
+    config = usual_session(default_model)
     try:
         seconds = _seconds(fields.get("expires_after"))
         session = fields if is_flat else fields.get("session") or {}

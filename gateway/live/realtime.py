@@ -26,11 +26,11 @@ from gateway.live.realtime_events import ErrorCode, ServerEvent
 from gateway.live.realtime_items import FinishedItems
 from gateway.live.realtime_session import (
     SessionConfig,
-    Transcription,
     flat,
     format_of,
     nested,
     options_of,
+    usual_session,
 )
 from gateway.live.realtime_telling import Telling
 from gateway.live.realtime_terms import Terms, terms_of
@@ -64,7 +64,7 @@ class BadEvent(Exception):
 def open_dialect(handshake: Handshake) -> "RealtimeDialect":
     """Raises BadRequest where a parameter of the query cannot be used."""
     terms = terms_of(handshake)
-    config = handshake.client_session or SessionConfig(Transcription(terms.default_model))
+    config = handshake.client_session or usual_session(terms.default_model)
     return RealtimeDialect(terms, config)
 
 

@@ -97,6 +97,16 @@ class SessionConfig:
         return LOGPROBS in (self.include or ())
 
 
+def usual_detection(model: str) -> ServerVad | None:
+    """Of a client that named this model, and has not said how turns end."""
+    return None if model in MODELS_WITHOUT_TURNS else ServerVad()
+
+
+def usual_session(model: str) -> SessionConfig:
+    """Of a client that has said nothing but this name."""
+    return SessionConfig(Transcription(model), turn_detection=usual_detection(model))
+
+
 def options_of(config: SessionConfig, *, ignored_languages: tuple[str, ...] = ()) -> LiveOptions:
     """What is asked of the model. `ignored_languages`: English names of those to detect all the
     same where a client names one."""

@@ -13,7 +13,6 @@ from gateway.live.realtime_session import (
     FLAT_FORMATS,
     G711_RATE,
     LOGPROBS,
-    MODELS_WITHOUT_TURNS,
     NESTED_FORMATS,
     PCM_RATE,
     SEMANTIC_SILENCE_MS,
@@ -22,6 +21,7 @@ from gateway.live.realtime_session import (
     ServerVad,
     SessionConfig,
     Transcription,
+    usual_detection,
 )
 from protocol.limits import LIVE_RATE_STEP
 from protocol.live import Encoding
@@ -52,8 +52,7 @@ def updated(config: SessionConfig, session: object, *, default_model: str) -> Se
         detection = None if value is None else _turn_detection(config.turn_detection, value, param)
         config = replace(config, turn_detection=detection, is_detection_chosen=True)
     elif "transcription" in parts and not config.is_detection_chosen:
-        ends_turns = config.model not in MODELS_WITHOUT_TURNS
-        config = replace(config, turn_detection=ServerVad() if ends_turns else None)
+        config = replace(config, turn_detection=usual_detection(config.model))
     if "noise_reduction" in parts:
         config = replace(config, noise_reduction=_noise_reduction(parts["noise_reduction"][0]))
     if "include" in wishes:

@@ -43,6 +43,15 @@ def test_models_that_end_no_turns_leave_them_to_clients_that_do_not_say(model: s
     assert detection(transcription={"model": model}) is not None
 
 
+def test_a_model_named_in_the_handshake_decides_about_turns_from_the_beginning() -> None:
+    [created] = frames(realtime("model=gpt-realtime-whisper").greeting(is_ready=True))
+
+    assert created["session"]["audio"]["input"]["turn_detection"] is None
+    told, asked = updated("model=gpt-realtime-whisper", noise_reduction=None)
+    assert told["turn_detection"] is None
+    assert asked.options.turn_detection is None
+
+
 @pytest.mark.parametrize(
     ("wish", "told", "format"),
     [
