@@ -50,8 +50,8 @@ IDLE_GRACE: Final = 0.3
 """Seconds that packets may be late before their absence counts as silence."""
 
 LONGEST_WAIT: Final = 2.0
-"""Seconds of audio in a packet for which the next is waited for: who sends a second at a time has
-nothing to send for a second."""
+"""Seconds of audio ahead of the clock for which more is waited for: who sends a second at a time, in
+one packet or, as networks do, in fifty, has nothing to send for a second."""
 
 STALL_SECONDS: Final = 0.5
 """A turn of the loop that comes so much too late means that this process stood still, not the
@@ -112,12 +112,11 @@ class _Session:
         """Each with when it came. Bounded by the gateway, which sends LIVE_WINDOW_SECONDS beyond
         what was heard."""
         self.unanswered = 0
-        self.arrived = now
-        """When the latest message came."""
         self.heard_arrived = now
         """When the packet came that was heard last."""
         self._bytes_per_second = form.bytes_per_second
-        self._patience = IDLE_GRACE
+        self._lasts_until = now
+        """When what has come would have been played."""
 
     def __repr__(self) -> str:
         return f"<_Session {self.key[0]}, {len(self.waiting)} waiting>"
@@ -125,15 +124,19 @@ class _Session:
     def came(self, command: LiveCommand, now: float) -> None:
         """Note what has come."""
         self.waiting.append((command, now))
-        self.arrived = now
+        self.excuse(now)
         if isinstance(command, AudioPacket):
-            seconds = len(command.content) / self._bytes_per_second
-            self._patience = IDLE_GRACE + min(seconds, LONGEST_WAIT)
+            self._lasts_until += len(command.content) / self._bytes_per_second
+            self._lasts_until = min(self._lasts_until, now + LONGEST_WAIT)
+
+    def excuse(self, now: float) -> None:
+        """The absence of packets until now means nothing."""
+        self._lasts_until = max(self._lasts_until, now)
 
     @property
     def silent_from(self) -> float:
         """From when on the absence of packets counts as silence."""
-        return self.arrived + self._patience
+        return self._lasts_until + IDLE_GRACE
 
     @property
     def can_go_on(self) -> bool:
@@ -254,7 +257,7 @@ class Listener:
 
     def _forgive(self, now: float) -> None:
         for session in self._sessions.values():
-            session.arrived = now
+            session.excuse(now)
 
     # --- what it does -----------------------------------------------------------------------
 

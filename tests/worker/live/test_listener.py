@@ -258,7 +258,7 @@ def test_packets_that_stay_away_end_an_utterance_after_the_grace() -> None:
     hall.open()
     hall.say(sounding((SILENT, 31), (SPEAKING, 20)))
 
-    hall.now += IDLE_GRACE + 0.02 + 0.49  # a packet is 20 ms
+    hall.now += 51 * STEP / 16_000 + IDLE_GRACE + 0.49
     hall.listener.turn()
     assert hall.of(UtteranceComplete) == []
     hall.now += 0.02
@@ -294,6 +294,7 @@ def test_late_packets_are_no_silence() -> None:
     hall.open()
     hall.say(sounding((SILENT, 31), (SPEAKING, 20)))
 
+    hall.now += 51 * STEP / 16_000
     for _ in range(10):
         hall.now += IDLE_GRACE + 0.1
         hall.listener.turn()
@@ -309,6 +310,22 @@ def test_who_sends_long_packets_is_not_cut_between_them(seconds: float) -> None:
     size = round(16_000 * seconds)
     for _ in range(4):
         hall.send(np.full(size, SPEAKING, np.float32), packet=size)
+        hall.settle()
+        hall.now += seconds
+        hall.listener.turn()
+
+    assert hall.of(UtteranceComplete, UtterancePaused) == []
+    hall.now += IDLE_GRACE + 0.6
+    hall.listener.turn()
+    assert len(hall.of(UtteranceComplete)) == 1
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0])
+def test_packets_that_come_in_bursts_are_not_cut_between_them(seconds: float) -> None:
+    hall = Hall()
+    hall.open()
+    for _ in range(4):
+        hall.send(np.full(round(16_000 * seconds), SPEAKING, np.float32))
         hall.settle()
         hall.now += seconds
         hall.listener.turn()
