@@ -50,8 +50,8 @@ IDLE_GRACE: Final = 0.3
 """Seconds that packets may be late before their absence counts as silence."""
 
 LONGEST_WAIT: Final = 2.0
-"""Seconds of audio ahead of the clock for which more is waited for: who sends a second at a time, in
-one packet or, as networks do, in fifty, has nothing to send for a second."""
+"""Seconds of audio ahead of the clock for which more is waited for: who sends a second at a time,
+in one packet or, as networks do, in fifty, has nothing to send for a second."""
 
 STALL_SECONDS: Final = 0.5
 """A turn of the loop that comes so much too late means that this process stood still, not the
