@@ -55,8 +55,9 @@ from protocol.live import (
 logger = logging.getLogger(__name__)
 
 UNHEARD_PACKETS = 32
-"""So many are sent as they come; beyond it audio is gathered, which keeps the link's queue short
-while an engine is held up."""
+UNHEARD_SECONDS = 0.7
+"""So many and so much are sent as they come, more than an engine that keeps up leaves unheard;
+beyond both audio is gathered, which keeps the link's queue short while one is held up."""
 GATHERED_SECONDS = 0.1
 
 SessionRequest = Audio | CommitTurn | ClearAudio | Reconfigure | Finish
@@ -276,13 +277,16 @@ class LiveSession:
 
     def _should_gather(self, audio: Stretch) -> bool:
         """Whether to wait for more audio, or for the engine to say that it has heard some."""
-        if len(self._unheard) < UNHEARD_PACKETS or self.is_finishing:
+        rate = self._log.format.sample_rate
+        unheard = self._log.position - self.heard
+        keeps_up = len(self._unheard) < UNHEARD_PACKETS or unheard < UNHEARD_SECONDS * rate
+        if keeps_up or self.is_finishing:
             return False
         if self._log.has_commands_ahead:  # a client that asks for its text sends no more till then
             return False
         frames = len(audio.content) // self._log.format.frame_bytes
         is_last = audio.start + frames == self._log.end
-        return is_last and frames < GATHERED_SECONDS * self._log.format.sample_rate
+        return is_last and frames < GATHERED_SECONDS * rate
 
     def _message(self, following: Stretch | Command) -> object:
         if isinstance(following, Stretch):

@@ -179,7 +179,7 @@ def test_options_that_do_no_harm_are_taken(session: Frame) -> None:
         ({"audio": {"input": {"format": {"type": "opus"}}}}, "session.audio.input.format.type"),
         ({"input_audio_format": "mp3"}, "session.input_audio_format"),
         (
-            {"audio": {"input": {"transcription": {"language": "tlh"}}}},
+            {"audio": {"input": {"transcription": {"language": 5}}}},
             "session.audio.input.transcription.language",
         ),
         (
@@ -278,3 +278,14 @@ def test_the_rate_of_the_query_wins_over_what_a_client_says() -> None:
     assert reconfigure.format == StreamFormat(Encoding.PCM16, 16000, 1)
     _, reconfigure = updated("sample_rate=16000", format={"type": "audio/pcmu"})
     assert reconfigure.format == StreamFormat(Encoding.MULAW, 8000, 1)
+
+
+def test_a_language_that_the_model_does_not_know_is_detected() -> None:
+    dialect = realtime()
+    update = {"audio": {"input": {"transcription": {"language": "tlh", "languages": ["tlh"]}}}}
+
+    requests = say(dialect, type="session.update", session=update)
+
+    assert [type(request).__name__ for request in requests] == ["Reconfigure", "Reply"]
+    assert dialect.opening.options.language is None
+    assert dialect.opening.options.languages == ()
