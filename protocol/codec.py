@@ -5,57 +5,81 @@ BadMessage, whatever the bytes.
 """
 
 import dataclasses
+import importlib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from protocol import control, live, transcription
 from protocol.limits import MAX_FRAME_BYTES
-from protocol.transcription import Nats
+from protocol.units import Nats
 from protocol.version import PROTOCOL_VERSION
 
-MESSAGE_TYPES: Mapping[str, type[Any]] = {
-    message.__name__: message
-    for message in (
-        control.Heartbeat,
-        control.Introduce,
-        control.Welcome,
-        control.Refused,
-        control.SupervisorHello,
-        control.StartEngine,
-        control.StopEngine,
-        control.EngineFinishedWork,
-        control.EngineStatus,
-        transcription.Hello,
-        transcription.Transcribe,
-        transcription.UploadGrown,
-        transcription.Cancel,
-        transcription.PullUpload,
-        transcription.UploadPiece,
-        transcription.Progress,
-        transcription.Partial,
-        transcription.ChunkDone,
-        transcription.Final,
-        transcription.Failed,
-        live.OpenSession,
-        live.AudioPacket,
-        live.Commit,
-        live.Clear,
-        live.Configure,
-        live.CloseSession,
-        live.SpeechStarted,
-        live.UtteranceEnded,
-        live.Hypothesis,
-        live.UtteranceDone,
-        live.UtteranceFailed,
-        live.Listened,
-        live.SessionClosed,
-        live.SessionFailed,
-    )
+_NAMES = {
+    "protocol.control": (
+        "Heartbeat",
+        "Introduce",
+        "Welcome",
+        "Refused",
+        "SupervisorHello",
+        "StartEngine",
+        "StopEngine",
+        "EngineFinishedWork",
+        "EngineStatus",
+    ),
+    "protocol.transcription": (
+        "Hello",
+        "Transcribe",
+        "UploadGrown",
+        "Cancel",
+        "PullUpload",
+        "UploadPiece",
+        "Progress",
+        "Partial",
+        "ChunkDone",
+        "Final",
+        "Failed",
+    ),
+    "protocol.live": (
+        "OpenSession",
+        "AudioPacket",
+        "Commit",
+        "Clear",
+        "Configure",
+        "CloseSession",
+        "SpeechStarted",
+        "UtteranceEnded",
+        "Hypothesis",
+        "UtteranceDone",
+        "UtteranceFailed",
+        "Listened",
+        "SessionClosed",
+        "SessionFailed",
+    ),
 }
+
+
+class _MessageTypes(Mapping[str, type[Any]]):
+    """A module is imported with the first message of it: a supervisor needs those of the control
+    link alone, and each dataclass takes memory."""
+
+    def __init__(self) -> None:
+        self._modules = {name: module for module, names in _NAMES.items() for name in names}
+
+    def __getitem__(self, name: str) -> type[Any]:
+        found: type[Any] = getattr(importlib.import_module(self._modules[name]), name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+
+MESSAGE_TYPES: Mapping[str, type[Any]] = _MessageTypes()
 """Every message either link carries, by the name it has on the wire."""
 
 MAX_INTEGER = 2**53

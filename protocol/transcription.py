@@ -5,12 +5,9 @@ Positions in audio are sample counts at 16 kHz from the start of the recording.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NewType
 
 from protocol.failures import FailureCode
-
-Nats = NewType("Nats", float)
-"""Natural logarithm of a probability: 0 or less."""
+from protocol.units import Nats as Nats
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,8 @@ async def test_a_follower_that_does_not_read_holds_nobody_up_and_loses_no_final(
             await asyncio.sleep(0)
         calls.publish(LEG, ENDED)
         transport.resume_reading()
-        stream, events = Stream(reader), []
+        stream = Stream(reader)
+        events: list[dict[str, Any]] = []
         while not events or events[-1]["type"] != "call.ended":
             events.append((await stream.next())[1])
 
