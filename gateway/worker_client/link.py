@@ -272,7 +272,9 @@ class WorkerLink:
     def _on_status(self, worker_id: str, status: EngineStatus) -> None:
         worker = self._lifecycle.worker(worker_id)
         if worker is None or worker.state != status.state:
-            fields = {"worker": worker_id, "epoch": status.epoch, "failure": status.failure}
+            # A supervisor repeats its last failure until an engine has shown that it works.
+            failure = None if status.state is EngineState.READY else status.failure
+            fields = {"worker": worker_id, "epoch": status.epoch, "failure": failure}
             logger.info(event(f"engine is {status.state}", fields))
         lost = self._lifecycle.status_changed(worker_id, status, self._loop.time())
         if lost or status.state in (EngineState.STOPPED, EngineState.FAILED):
