@@ -29,7 +29,6 @@ from gateway.routes.predecessor import PredecessorRoutes
 from gateway.routes.realtime import RealtimeRoutes
 from gateway.routes.transcriptions import TranscriptionRoutes
 from gateway.routes.translations import TranslationRoutes
-from gateway.websockets.handshake import UpgradeNeeded
 
 Handler = Callable[[Request], Awaitable[Response]]
 PROBE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -211,6 +210,8 @@ def _with_our_errors(router: Router) -> ASGIApp:
 
 
 async def _upgrade_needed(scope: Scope, receive: Receive, send: Send) -> None:
+    from gateway.websockets.handshake import UpgradeNeeded  # loaded with its first use
+
     raise UpgradeNeeded(
         "This path is a WebSocket: connect to it with ws:// or wss://. A proxy in between must "
         "pass on the headers Upgrade and Connection."

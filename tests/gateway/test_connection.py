@@ -186,8 +186,8 @@ async def test_upgrade_nobody_offers_is_answered_as_a_plain_request(tmp_path: Pa
         known = await server.send(request("GET", "/livez", headers=headers))
         unknown = await server.send(request("GET", "/v1/realtime", headers=headers))
 
-    assert (known.status, unknown.status) == (200, 404)
-    assert unknown.error["code"] == "not_found"
+    assert (known.status, unknown.status) == (200, 426)
+    assert unknown.headers["upgrade"] == "websocket"
 
 
 async def test_connections_beyond_the_limit_are_told_and_later_ones_served(tmp_path: Path) -> None:
