@@ -48,7 +48,7 @@ class PartialTexts:
 
     def _may_be_dropped(self, task: ChunkTask, language: str | None, text: str) -> bool:
         """Whether the chunk may be inferred again, or nothing may be left of its text."""
-        if task.request.language is None and not is_expected(language, self._request):
+        if task.request.language is None and not is_expected(language, self._request.languages):
             return True
         may_be_echo = task.is_faint or bool(task.previous_context)
         return may_be_echo and may_become_copy_of_context(text, task.request.context)

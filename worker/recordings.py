@@ -4,6 +4,7 @@ Pure bookkeeping of the engine's main thread: chunks come in from feeding.py, te
 messages go out as return values, in the order of the chunks whatever the order of inference.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from protocol.codec import packed_bytes
@@ -43,6 +44,11 @@ class ChunkOutcome:
     tokens: tuple[Token, ...] = ()
 
 
+def context_of(prompt: str, keywords: Sequence[str]) -> str:
+    """The caller's words as the model gets them."""
+    return "\n".join(part for part in (prompt.strip(), ", ".join(keywords)) if part)
+
+
 class CutDifferently(Exception):
     """The chunks an earlier engine did do not end where this engine cuts."""
 
@@ -69,8 +75,7 @@ class Recording:
     @property
     def context(self) -> str:
         """The caller's prompt and keywords, as the model gets them with every chunk."""
-        parts = (self.request.prompt.strip(), ", ".join(self.request.keywords))
-        return "\n".join(part for part in parts if part)
+        return context_of(self.request.prompt, self.request.keywords)
 
     @property
     def next_index(self) -> int:

@@ -5,7 +5,7 @@ where channels are told apart; the outcomes of a chunk's tasks are its outcome t
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -167,7 +167,7 @@ class UnfinishedChunks:
             request = replace(task.request, context=self._context)
             return replace(task, request=request, previous_context="")
         if task.request.language is None and not is_echo(task, answer):
-            if is_expected(answer.language, self._request):
+            if is_expected(answer.language, self._request.languages):
                 return None
             request = replace(task.request, language=self._request.languages[0])
             return replace(task, request=request)
@@ -209,7 +209,7 @@ def _tail(turns: Sequence[_Heard]) -> str:
     return end_of(joined_text([tail for tail in reversed(tails) if tail]))
 
 
-def is_expected(language: str | None, request: Transcribe) -> bool:
-    """Whether the caller may have this language; silence has none."""
-    names = {name.casefold() for name in request.languages}
+def is_expected(language: str | None, languages: Iterable[str]) -> bool:
+    """Whether a caller who expects these may have this language; silence has none."""
+    names = {name.casefold() for name in languages}
     return not names or language is None or language.casefold() in names

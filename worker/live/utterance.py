@@ -20,9 +20,10 @@ from worker.engine.interface import ChunkRequest, ChunkText
 from worker.live.agreement import AgreedText
 from worker.live.news import Samples, SessionKey, UtteranceBegan, UtteranceComplete
 from worker.live.samples import GrowingSamples
-from worker.recordings import ChunkOutcome
+from worker.recordings import ChunkOutcome, context_of
 from worker.sequence import Priority
 from worker.text.context_echo import may_become_copy_of_context
+from worker.unfinished_chunks import is_expected
 
 FIRST_STEP_SAMPLES: Final = SAMPLE_RATE // 2
 """Audio of an utterance, padding included, before its first text: less says hardly a word."""
@@ -63,8 +64,7 @@ class Utterance:
         self.start = began.start
         self.name = name
         self._options: LiveOptions = began.options
-        parts = (began.options.prompt.strip(), ", ".join(began.options.keywords))
-        self._context = "\n".join(part for part in parts if part)
+        self._context = context_of(began.options.prompt, began.options.keywords)
         self._rolls_back = began.options.strategy is Strategy.ROLLBACK or not verifies
         self._samples = GrowingSamples()
         self._arrivals: deque[tuple[int, float]] = deque()
@@ -81,8 +81,11 @@ class Utterance:
         self._newest: tuple[Step, ChunkText] | None = None
         """The latest text, and the step it is of."""
         self._agreed = AgreedText()
-        self._forced_language: str | None = None
-        """One of those expected, where another was heard."""
+        self._is_misheard = False
+        """Another language than those expected was heard: partials are told the first of them."""
+        self._misheard_final: int | None = None
+        """Samples of the final step in which that happened: the same is asked once more so. Others
+        are not, as a few words say less about the language than all of them."""
         self._failed: tuple[int, int] = (0, 0)
         """Samples of the latest final step that failed, and how often that did."""
 
@@ -179,13 +182,14 @@ class Utterance:
             return None
         step, answer = self._newest
         is_as_good = not self._rolls_back and not self._options.wants_logprobs
+        is_as_good &= step.request.language == self._language(end, is_final=True)
         return answer if step.is_final or is_as_good else None
 
     def _request(self, samples: int, *, is_final: bool) -> ChunkRequest:
         options = self._options
         request = ChunkRequest(
             samples=self._samples.first(samples),
-            language=self._forced_language or options.language,
+            language=self._language(samples, is_final=is_final),
             context=self._context,
             priority=Priority.LIVE_FINAL if is_final else Priority.LIVE_PARTIAL,
             wants_logprobs=options.wants_logprobs and is_final,
@@ -201,6 +205,12 @@ class Utterance:
         most = None if is_final else max(options.max_new_tokens, 1)
         return replace(request, prefix=kept, most_new_tokens=most)
 
+    def _language(self, samples: int, *, is_final: bool) -> str | None:
+        """What the model is told, None where it detects."""
+        options = self._options
+        is_misheard = samples == self._misheard_final if is_final else self._is_misheard
+        return options.languages[0] if is_misheard else options.language
+
     def began(self, step: Step) -> None:
         """The engine has this step now, and no other."""
         self._running = step
@@ -212,7 +222,7 @@ class Utterance:
         step = self._running
         assert step is not None
         self._running = None
-        if self._heard_unexpected(answer):
+        if self._heard_unexpected(step, answer):
             return None
         self._newest = (step, answer)
         if self._complete is not None and self._complete.end - self.start == step.samples:
@@ -243,14 +253,14 @@ class Utterance:
         samples, failures = self._failed
         return samples == self._complete.end - self.start and failures > 1
 
-    def _heard_unexpected(self, answer: ChunkText) -> bool:
+    def _heard_unexpected(self, step: Step, answer: ChunkText) -> bool:
         """Whether to ask again with the first of the expected languages as the language."""
-        names = {name.casefold() for name in self._options.languages}
-        if not names or answer.language is None or answer.language.casefold() in names:
+        is_told = step.request.language is not None
+        if is_told or is_expected(answer.language, self._options.languages):
             return False
-        if self._options.language is not None or self._forced_language is not None:
-            return False
-        self._forced_language = self._options.languages[0]
+        self._is_misheard = True
+        if step.is_final:
+            self._misheard_final = step.samples
         self._newest = None
         return True
 

@@ -324,6 +324,38 @@ def test_where_an_unexpected_language_is_heard_the_first_expected_one_is_forced(
     assert telling.utterance.answered(text("eins", "German")) is not None
 
 
+def test_what_a_few_words_were_taken_for_does_not_decide_about_the_final() -> None:
+    telling = Telling(languages=("German", "French"))
+    telling.grow(HALF)
+    telling.utterance.answered(text("one", "English"))
+    telling.grow(HALF)
+    telling.utterance.paused(START + 2 * HALF)
+    first = telling.asked()
+    telling.utterance.answered(text("one two", "English"))
+    again = telling.asked()
+    telling.utterance.answered(text("eins zwei", "German"))
+    telling.utterance.resumed()
+    telling.grow(HALF)
+
+    last = telling.complete()
+
+    assert last is not None
+    assert [step.request.language for step in (first, again, last)] == [None, "German", None]
+
+
+def test_a_forced_partial_of_all_there_is_does_not_pass_for_the_final() -> None:
+    telling = Telling(languages=("German", "French"))
+    telling.grow(HALF)
+    telling.utterance.answered(text("one", "English"))
+    telling.grow(HALF)
+    telling.utterance.answered(text("eins", "German"))
+
+    step = telling.complete()
+
+    assert step is not None
+    assert step.request.language is None
+
+
 def test_an_unexpected_language_of_a_final_is_asked_for_once_more() -> None:
     telling = Telling(languages=("German",), wants_partials=False)
     telling.grow(HALF)
