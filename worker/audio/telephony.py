@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.audio import SAMPLE_RATE
 from worker.audio.resampling import RATE_STEP, Resampler
 
 Samples = NDArray[np.float32]
@@ -57,10 +56,6 @@ class LiveDecoder:
         """What ``feed`` held back, as if silence followed; half a frame is dropped. Call once,
         when nothing more comes."""
         return list(self._resampler.finish())
-
-    def input_position(self, sample: int) -> int:
-        """The stream's frame (of its own rate) that lies at this 16 kHz sample, to the nearest."""
-        return (2 * sample * self._sample_rate + SAMPLE_RATE) // (2 * SAMPLE_RATE)
 
     def __repr__(self) -> str:
         return f"<LiveDecoder {self._encoding}, {self._sample_rate} Hz, {self._channels} channels>"

@@ -54,18 +54,6 @@ def rules_of(options: LiveOptions, max_seconds: float) -> EndpointRules:
     )
 
 
-class Numbers:
-    """Numbers for the utterances of a session, over all its channels."""
-
-    def __init__(self) -> None:
-        self._next = 0
-
-    def take(self) -> int:
-        """The next one."""
-        self._next += 1
-        return self._next - 1
-
-
 class Ear:
     """See the module. What it hears it tells as news, in order."""
 
@@ -74,13 +62,14 @@ class Ear:
         session: SessionKey,
         channel: int,
         options: LiveOptions,
-        numbers: Numbers,
+        numbers: Iterator[int],
         *,
         start: int,
         taken_until: int,
         max_seconds: float,
     ) -> None:
-        """Hears from `start` on; what lies before `taken_until` is in no utterance."""
+        """Hears from `start` on; what lies before `taken_until` is in no utterance. `numbers` are
+        for the utterances of the session, over all its channels."""
         self.activity = LiveVoiceActivity()
         self._session = session
         self._channel = channel
@@ -184,7 +173,7 @@ class Ear:
                 yield UtteranceResumed(self._session, self._open)
 
     def _begun(self, start: int, *, is_announced: bool = True) -> UtteranceBegan:
-        self._open = self._numbers.take()
+        self._open = next(self._numbers)
         self._told_to = start
         is_announced = is_announced and self._options.turn_detection is not None
         return UtteranceBegan(

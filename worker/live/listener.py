@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
@@ -26,7 +27,7 @@ from protocol.live import (
 from worker.audio.live_vad import JudgedSteps, LiveVoiceActivity
 from worker.audio.telephony import LiveDecoder
 from worker.clock import Clock
-from worker.live.ear import Ear, Numbers
+from worker.live.ear import Ear
 from worker.live.news import (
     AllHeard,
     News,
@@ -93,7 +94,7 @@ class _Session:
         form = opening.format
         self.decoder = LiveDecoder(form.encoding.value, form.sample_rate, form.channels)
         start = -(-opening.start * SAMPLE_RATE // form.sample_rate)
-        numbers = Numbers()
+        numbers = count()
         taken = opening.taken or (0,) * form.channels
         self.ears = [
             Ear(

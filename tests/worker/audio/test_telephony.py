@@ -154,17 +154,6 @@ def test_what_is_held_back_is_the_stated_delay(rate: int) -> None:
     assert 16_000 - given_out == pytest.approx(decoder.delay * 16_000, abs=1)
 
 
-@pytest.mark.parametrize("rate", RATES)
-def test_positions_of_samples_are_those_of_the_streams_own_frames(rate: int) -> None:
-    decoder = LiveDecoder("pcm16", rate)
-    hour = 3_600 * 16_000
-
-    assert decoder.input_position(0) == 0
-    assert decoder.input_position(16_000) == rate
-    assert decoder.input_position(2 * hour) == 7_200 * rate
-    assert abs(decoder.input_position(hour + 7) / rate - (hour + 7) / 16_000) <= 0.501 / rate
-
-
 @pytest.mark.parametrize(
     ("encoding", "rate", "channels", "said"),
     [

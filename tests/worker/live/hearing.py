@@ -3,6 +3,7 @@ an ear is to hear can be written down."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,7 @@ from protocol.live import LiveOptions, TurnDetection
 from tests.worker.live.road import Samples, options
 from worker.audio.live_vad import JudgedSteps, LiveVoiceActivity
 from worker.audio.vad import STEP_SAMPLES as STEP
-from worker.live.ear import Ear, Numbers, rules_of
+from worker.live.ear import Ear, rules_of
 from worker.live.news import (
     News,
     UtteranceBegan,
@@ -68,7 +69,7 @@ class Hearing:
             KEY,
             0,
             options(**fields),
-            Numbers(),
+            count(),
             start=start,
             taken_until=taken_until,
             max_seconds=max_seconds,
